@@ -1,0 +1,52 @@
+"""Every error a user can cause or meet.
+
+Each message says what is wrong with its value, what is allowed, the near word, and where it stands. An `assert` in this project
+is about our own mistakes; these classes are about the user's files, words and machines.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class VmaeError(Exception):
+    """Base of all errors that a command prints as one clear message instead of a traceback."""
+
+
+class ConfigError(VmaeError):
+    """A value, key or combination that no run could use; raised before any job exists."""
+
+
+class DataError(VmaeError):
+    """A manifest or video that cannot be used as asked; the message names the file."""
+
+
+class RunDirError(VmaeError):
+    """A run directory that is unusable: foreign config, held by another worker, not writable."""
+
+
+class CheckpointError(VmaeError):
+    """A checkpoint that is missing, damaged or of another model."""
+
+
+class DivergedError(VmaeError):
+    """Training met a non-finite loss."""
+
+
+class Interrupted(VmaeError):
+    """A stop signal was honoured at a step boundary; the state is saved and the run can be resumed."""
+
+
+class ResultsError(VmaeError):
+    """Results that cannot be turned into a table as asked."""
+
+
+def near(word: str, allowed: Iterable[str]) -> str:
+    """Return `. Did you mean 'x'? Allowed: a, b, c` for an unknown `word`.
+
+    >>> near("ration", ["kind", "ratio"])
+    ". Did you mean 'ratio'? Allowed: kind, ratio"
+    """
+    options = list(allowed)
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    hint = f". Did you mean {close[0]!r}?" if close else "."
+    return f"{hint} Allowed: {', '.join(options)}" if options else hint
