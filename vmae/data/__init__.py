@@ -1,0 +1,1 @@
+"""Videos in: manifests, decoding, sampling, the embedded set, clips for training."""

@@ -1,0 +1,1 @@
+"""Tensors: cubes, masks, the autoencoder, the classifier, targets and floors."""

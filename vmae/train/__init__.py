@@ -1,0 +1,1 @@
+"""Two loops and an evaluator, over shared parts."""

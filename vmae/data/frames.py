@@ -1,0 +1,102 @@
+"""Where clips are read from: files decoded on demand, or a cache in which each video was decoded once.
+
+Both give the same frames. The cache is a memory-mapped array uint8 [V, T, H, W, 3] for small sets of equal videos, where reading
+mp4 costs more than training on it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vmae.data.cache import Cache, build_cache, cache_key
+from vmae.data.manifest import Manifest, VideoRow, check_files
+from vmae.data.sampling import dense_indices
+from vmae.data.video import num_frames, read_frames, resolve_backend
+from vmae.errors import DataError
+
+
+class FrameSource(Protocol):
+    """The videos of one split by position in the list; `bad` holds the known unreadable ones with the reason."""
+
+    bad: Mapping[int, str]
+
+    def __len__(self) -> int:
+        """Return the number of videos, unreadable ones included."""
+        ...
+
+    def num_frames(self, video: int) -> int:
+        """Return the frames of a video."""
+        ...
+
+    def read_batch(self, videos: Sequence[int], starts: Sequence[int], num_frames: int, stride: int) -> np.ndarray:
+        """Return clips, uint8 [B, T, H, W, 3]; DataError names the first video that cannot be read."""
+        ...
+
+
+class DecodedFrames:
+    """Decodes from the files at every reading."""
+
+    def __init__(self, manifest: Manifest, rows: Sequence[VideoRow], backend: str) -> None:
+        self.paths = [manifest.absolute(row) for row in rows]
+        self.backend = resolve_backend(backend)
+        self.bad: dict[int, str] = {}
+        self._lengths: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def num_frames(self, video: int) -> int:
+        """Return the frames of a video, asking the file once."""
+        if video not in self._lengths:
+            self._lengths[video] = num_frames(self.paths[video], self.backend)
+        return self._lengths[video]
+
+    def read_batch(self, videos: Sequence[int], starts: Sequence[int], num_frames: int, stride: int) -> np.ndarray:
+        """Return clips, uint8 [B, T, H, W, 3]; all videos of a batch must have one frame size."""
+        clips = [
+            read_frames(self.paths[v], dense_indices(self.num_frames(v), num_frames, stride, s), self.backend)
+            for v, s in zip(videos, starts, strict=True)
+        ]
+        shapes = {clip.shape[1:3] for clip in clips}
+        if len(shapes) > 1:
+            raise DataError(f"videos of one batch have frame sizes {sorted(shapes)}; bring them to one size first")
+        return np.stack(clips)
+
+
+class CachedFrames:
+    """Reads from the decoded cache."""
+
+    def __init__(self, cache: Cache, paths: Sequence[Path]) -> None:
+        self.frames, self.bad, self.paths = cache.frames, cache.bad, list(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def num_frames(self, video: int) -> int:
+        """Return the frames of a video; all have the same number."""
+        return int(self.frames.shape[1])
+
+    def read_batch(self, videos: Sequence[int], starts: Sequence[int], num_frames: int, stride: int) -> np.ndarray:
+        """Return clips, uint8 [B, T, H, W, 3], in one gather."""
+        for video in videos if self.bad else ():
+            if video in self.bad:
+                raise DataError(self.bad[video])
+        total = self.frames.shape[1]
+        when = np.stack([dense_indices(total, num_frames, stride, start) for start in starts])
+        clips: np.ndarray = self.frames[np.asarray(videos)[:, None], when]
+        return clips
+
+
+def open_frames(
+    manifest: Manifest, split: str, *, cache_dir: Path | None, backend: str = "auto", num_workers: int | None = None
+) -> FrameSource:
+    """Open the videos of a split; with `cache_dir`, decode each once first (DataError if they differ in shape)."""
+    rows = manifest.select(split)
+    check_files(manifest, rows)
+    if cache_dir is None:
+        return DecodedFrames(manifest, rows, backend)
+    paths = [manifest.absolute(row) for row in rows]
+    backend = resolve_backend(backend)
+    return CachedFrames(build_cache(cache_dir, cache_key(paths, backend), paths, backend, num_workers), paths)

@@ -1,0 +1,44 @@
+"""Which frames make a clip: exact constant stride. A video too short for it repeats the last frame that the stride reaches.
+
+The released loader keeps the stride for pre-training but stretches it for fine-tuning (np.linspace over 64 frames gives
+0, 4, 8, 12, 17, ...); here the stride asked for is the stride used, everywhere.
+"""
+
+import numpy as np
+
+
+def span(num_frames: int, stride: int) -> int:
+    """Return the frames from the first to the last of a clip, both included."""
+    return (num_frames - 1) * stride + 1
+
+
+def dense_indices(num_video_frames: int, num_frames: int, stride: int, start: int) -> np.ndarray:
+    """Return the frame indices of a clip, int [num_frames].
+
+    >>> dense_indices(20, 16, 4, 0)[:7].tolist()
+    [0, 4, 8, 12, 16, 16, 16]
+    """
+    assert 0 <= start < num_video_frames
+    last = start + (num_video_frames - 1 - start) // stride * stride
+    return np.minimum(start + np.arange(num_frames) * stride, last)
+
+
+def num_starts(num_video_frames: int, num_frames: int, stride: int) -> int:
+    """Return how many starts keep the whole clip inside the video; at least 1."""
+    return max(1, num_video_frames - span(num_frames, stride) + 1)
+
+
+def random_start(num_video_frames: int, num_frames: int, stride: int, rng: np.random.Generator) -> int:
+    """Draw a start uniformly among those that keep the clip inside the video."""
+    return int(rng.integers(num_starts(num_video_frames, num_frames, stride)))
+
+
+def test_starts(num_video_frames: int, num_frames: int, stride: int, num_clips: int) -> np.ndarray:
+    """Return the starts of `num_clips` test clips, evenly spaced from first to last possible; a single one is central."""
+    last = num_starts(num_video_frames, num_frames, stride) - 1
+    if num_clips == 1:
+        return np.array([last // 2])
+    return np.rint(np.linspace(0, last, num_clips)).astype(int)
+
+
+test_starts.__test__ = False  # type: ignore[attr-defined]  # its name is no pytest test

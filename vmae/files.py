@@ -1,0 +1,34 @@
+"""Writing files so that a reader sees the old or the new content, never half of one."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from vmae.errors import RunDirError
+
+
+def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
+    """Write `content` (or what it writes to the path it is given) to `path`: temporary name, fsync, rename.
+
+    Raises RunDirError with path and reason where the place is full, read-only or missing; what stood there before stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise RunDirError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

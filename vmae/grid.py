@@ -1,0 +1,58 @@
+"""`CubeGrid`: the one owner of clip geometry, from which every count of frames, slices, positions and cubes follows."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NUM_CHANNELS = 3  # RGB
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, strictly typed, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
+
+
+class CubeGrid(Config):
+    """How a clip [C, T, H, W] is cut into space-time cubes, ordered time slowest, then row, then column.
+
+    VideoMAE (arXiv:2203.12602, section 3.3): 16 frames of 224 px in cubes of 2 x 16 x 16 give 8 x 14 x 14 = 1568 cubes.
+    """
+
+    num_frames: Annotated[int, Field(ge=1, description="frames of a clip")] = 16
+    size_px: Annotated[int, Field(ge=1, description="height and width of a clip")] = 224
+    tubelet_frames: Annotated[int, Field(ge=1, description="frames of a cube")] = 2
+    patch_px: Annotated[int, Field(ge=1, description="height and width of a cube")] = 16
+
+    @model_validator(mode="after")
+    def _divides(self) -> "CubeGrid":
+        if self.num_frames % self.tubelet_frames:
+            raise ValueError(f"num_frames = {self.num_frames} is not divisible by tubelet_frames = {self.tubelet_frames}")
+        if self.size_px % self.patch_px:
+            raise ValueError(f"size_px = {self.size_px} is not divisible by patch_px = {self.patch_px}")
+        return self
+
+    @property
+    def num_slices(self) -> int:
+        """Time slices: cubes along time."""
+        return self.num_frames // self.tubelet_frames
+
+    @property
+    def side(self) -> int:
+        """Cubes along the height, and along the width."""
+        return self.size_px // self.patch_px
+
+    @property
+    def num_positions(self) -> int:
+        """Cubes of one time slice."""
+        return self.side**2
+
+    @property
+    def num_cubes(self) -> int:
+        """N, the cubes of a clip."""
+        return self.num_slices * self.num_positions
+
+    @property
+    def cube_values(self) -> int:
+        """P, the pixel values of one cube over all channels."""
+        return self.tubelet_frames * self.patch_px**2 * NUM_CHANNELS

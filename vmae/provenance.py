@@ -1,0 +1,69 @@
+"""Where a result comes from: code, versions, machine, seeds. Recorded with every result; nothing secret, no environment."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from vmae.identity import SCHEME_VERSION
+
+PACKAGES = ("torch", "timm", "numpy", "decord", "av", "pydantic", "submitit")
+
+
+def provenance() -> dict[str, Any]:
+    """Return the facts of this process; GPU facts only where torch is already loaded."""
+    facts: dict[str, Any] = {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "id_scheme": SCHEME_VERSION,
+        **code_version(),
+    }
+    if (torch := sys.modules.get("torch")) is not None:
+        facts["torch_threads"] = torch.get_num_threads()
+        if torch.cuda.is_available():
+            facts["gpu"] = torch.cuda.get_device_name()
+            facts["cuda"] = torch.version.cuda
+    return facts
+
+
+@functools.cache
+def code_version() -> dict[str, Any]:
+    """Return `commit` and `dirty` of the checkout this package runs from; None where it is no checkout."""
+    here = Path(__file__).parent
+    commit = _git(here, "rev-parse", "HEAD")
+    status = _git(here, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit or None, "dirty": bool(status) if status is not None else None}
+
+
+def _git(where: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

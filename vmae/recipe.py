@@ -1,0 +1,140 @@
+"""From words to configs: the recipe an arm changes, dotted overrides, and errors that say what to type instead."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from vmae.config import (
+    EncoderConfig,
+    EvaluateConfig,
+    EvaluateRun,
+    FinetuneConfig,
+    FinetuneRun,
+    PretrainConfig,
+    PretrainRun,
+    Run,
+)
+from vmae.errors import ConfigError, near
+from vmae.grid import Config, CubeGrid
+
+C = TypeVar("C", bound=BaseModel)
+_RUN: TypeAdapter[Run] = TypeAdapter(Annotated[Run, Field(discriminator="stage")])
+
+
+class Recipe(Config):
+    """What an arm is before it becomes runs: one section per stage and the geometry that they share."""
+
+    grid: CubeGrid = CubeGrid()
+    encoder: EncoderConfig = EncoderConfig()
+    pretrain: Annotated[PretrainConfig | None, Field(description="null: from scratch")]
+    finetune: FinetuneConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    def runs(self) -> tuple[Run, ...]:
+        """Return the runs of this arm, parents first; ConfigError names every value that does not fit."""
+        try:
+            parent = None
+            if self.pretrain is not None:
+                parent = PretrainRun(grid=self.grid, encoder=self.encoder, pretrain=self.pretrain)
+            child = FinetuneRun(grid=self.grid, encoder=self.encoder, finetune=self.finetune, parent=parent)
+            runs: tuple[Run, ...] = (child, EvaluateRun(evaluate=self.evaluate, parent=child))
+        except ValidationError as error:
+            raise ConfigError(_explain(error, None)) from None
+        return (parent, *runs) if parent else runs
+
+    def replace(self, settings: Mapping[str, Any]) -> "Recipe":
+        """Return a copy with dotted fields set together, so that values which only fit as a pair can change.
+
+        >>> recipe.replace({"pretrain.mask.kind": "frame", "pretrain.mask.ratio": 0.875})  # doctest: +SKIP
+        """
+        values = self.model_dump()
+        for path, value in settings.items():
+            _set(values, path, value)
+        return validate(Recipe, values)
+
+    def with_seed(self, seed: int) -> "Recipe":
+        """Return the replicate `seed`: the same seed for pre-training and fine-tuning, so that arms are paired by it."""
+        settings: dict[str, Any] = {"finetune.seed": seed}
+        return self.replace(settings if self.pretrain is None else settings | {"pretrain.seed": seed})
+
+
+def validate(kind: type[C], values: Any, where: str = "") -> C:
+    """Build `kind` from plain values; ConfigError names each bad key or value, what is allowed and the near word."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, kind, where)) from None
+
+
+def load_run(text: str, where: str) -> Run:
+    """Read a run from the JSON text of its config; ConfigError with `where` (file) in the message."""
+    try:
+        return _RUN.validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, None, where)) from None
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Read `path=value` of `--set`; the value is JSON (0.9, true, null, [1, 0.5]) or else a plain string."""
+    path, equals, value = text.partition("=")
+    if not (path and equals):
+        raise ConfigError(f"--set {text!r}: expected path=value, for example pretrain.mask.ratio=0.9")
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError:
+        parsed = value
+    return path.strip(), tuple(parsed) if isinstance(parsed, list) else parsed
+
+
+def leaves(config: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Return {dotted path: value} for every leaf field of a config, parents of runs included."""
+    found: dict[str, Any] = {}
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        path = f"{prefix}{name}"
+        found |= leaves(value, f"{path}.") if isinstance(value, BaseModel) else {path: value}
+    return found
+
+
+def _set(values: dict[str, Any], path: str, value: Any) -> None:
+    *sections, last = path.split(".")
+    here: Any = values
+    for depth, key in enumerate([*sections, last]):
+        done = ".".join(path.split(".")[:depth]) or "the recipe"
+        if here is None:
+            raise ConfigError(f"{path}: {done} is null, so {key!r} cannot be set in it")
+        if not isinstance(here, dict):
+            raise ConfigError(f"{path}: {done} = {here!r} is a value, not a section")
+        if key not in here:
+            raise ConfigError(f"{path}: {done} has no field {key!r}{near(key, here)}")
+        if depth < len(sections):
+            here = here[key]
+    here[last] = value
+
+
+def _explain(error: ValidationError, kind: type[BaseModel] | None, where: str = "") -> str:
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            *_, key = item["loc"]
+            message = f"unknown key{near(str(key), _fields_at(kind, item['loc'][:-1]))}"
+        elif item["type"] != "value_error":
+            path = f"{path} = {item['input']!r}"
+        lines.append(f"{path}: {message}" if path else message)
+    prefix = f"{where}: " if where else ""
+    return prefix + "; ".join(lines)
+
+
+def _fields_at(kind: type[BaseModel] | None, loc: tuple[str | int, ...]) -> list[str]:
+    """Return the field names of the model at `loc` below `kind`; empty where the annotation does not tell."""
+    for part in loc:
+        if kind is None or part not in kind.model_fields:
+            continue
+        annotation = kind.model_fields[str(part)].annotation
+        options = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        kind = options[0] if options else None
+    return list(kind.model_fields) if kind else []

@@ -1,0 +1,95 @@
+"""Rows and results: `metrics.jsonl` while a run goes on, `result.json` once it is done. The only door to analysis."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vmae.errors import ResultsError
+from vmae.files import write_atomic
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One number of a run: after `step` optimiser steps (`epoch` in epochs), on `split`."""
+
+    step: int
+    epoch: float
+    split: str
+    metric: str
+    value: float | None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves; written last, so that its presence means done.
+
+    Attributes:
+        metrics: final numbers by name, for example `top1` (percent) or `loss_heldout`.
+        compute: what was spent: steps, clips, visible cubes, training seconds.
+        provenance: config hash scheme, seeds, commit, versions, hardware.
+    """
+
+    run_id: str
+    cell_id: str
+    stage: str
+    status: Literal["done", "diverged"]
+    metrics: dict[str, Any]
+    compute: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+class MetricsLog:
+    """Appends rows to `metrics.jsonl`; only rank 0 writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, rows: Iterable[MetricRow]) -> None:
+        """Write rows, whole lines at once; a value that is not finite becomes null."""
+        lines = []
+        for row in rows:
+            values = asdict(row)
+            if row.value is not None and not math.isfinite(row.value):
+                values["value"] = None
+            lines.append(json.dumps(values) + "\n")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(lines))
+
+    def truncate_after(self, step: int) -> None:
+        """Drop rows past `step`, and a half-written last line, so that a resumed run logs nothing twice."""
+        if self.path.exists():
+            kept = [json.dumps(asdict(row)) + "\n" for row in read_metrics(self.path) if row.step <= step]
+            write_atomic(self.path, "".join(kept).encode())
+
+
+def read_metrics(path: Path) -> list[MetricRow]:
+    """Read the rows; an unfinished last line (a writer killed mid-line) is left out, any other damage is a ResultsError."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines) and not line.endswith("\n"):
+            break
+        try:
+            rows.append(MetricRow(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ResultsError(f"{path}:{number}: not a metrics row: {error}") from None
+    return rows
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Write `result.json` atomically."""
+    write_atomic(path, (json.dumps(asdict(result), indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def read_result(path: Path) -> Result:
+    """Read `result.json`; ResultsError names a file that is damaged or of another schema."""
+    try:
+        return Result(**json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise ResultsError(f"{path}: not a result: {error}; remove it to run again") from None

@@ -1,0 +1,30 @@
+"""Where and how fast a run runs; never what it is. Written beside the config, recorded with the result, not hashed."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vmae.grid import Config
+
+
+class RuntimeConfig(Config):
+    """Settings of the place: a profile's `[runtime]` table."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_threads: Annotated[int, Field(ge=1, description="of torch, per process")] | None = None
+    num_workers: Annotated[int, Field(ge=0, description="loader processes per rank; 0 reads in the training process")] = 0
+    micro_batch_size: Annotated[int, Field(ge=1, description="clips per forward; the global batch stays")] | None = None
+    decode_backend: str = "auto"
+    cache: Annotated[bool, Field(description="decode each video once into a uint8 memory map")] = True
+    data_root: Annotated[str, Field(description="where embedded sets and caches lie")] = Field(
+        default_factory=lambda: str(default_data_root())
+    )
+    checkpoint_every_s: Annotated[float, Field(ge=0.0, description="0: after every step")] = 60.0
+    log_every_steps: Annotated[int, Field(ge=1)] = 20
+
+
+def default_data_root() -> Path:
+    """Return $VMAE_DATA, or `data` in the working directory."""
+    return Path(os.environ.get("VMAE_DATA", "data")).absolute()

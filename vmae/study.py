@@ -1,0 +1,192 @@
+"""Ablation -> Arm -> Run: declarations, and the plan in which every run stands once.
+
+An ablation asks one question and lists the answers tried; a sweep asks its ablations on data sets and seeds. Planning turns that
+into cells (an arm on a data set) and a deduplicated DAG of runs: pretrain -> finetune -> evaluate. A run shared by many cells is
+one run; from scratch there is no pretrain.
+"""
+
+import itertools
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vmae.config import EvaluateRun, Run
+from vmae.errors import ConfigError, near
+from vmae.identity import cell_id, run_id
+from vmae.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One answer tried: a name for tables and the dotted fields it sets together."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One question. `doc` (the module's docstring) holds question, `Expected:` and `Cost:` paragraphs.
+
+    Args:
+        paper: where the paper asks it, for example "Table 1b".
+        baseline: name of the arm that the others are compared with.
+    """
+
+    name: str
+    doc: str
+    paper: str
+    arms: Sequence[Arm]
+    baseline: str
+
+    def __post_init__(self) -> None:
+        """Refuse double arms, an absent baseline and a docstring without its three parts."""
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"ablation {self.name}: two arms have one name: {sorted(names)}")
+        if self.baseline not in names:
+            raise ConfigError(f"ablation {self.name}: no arm {self.baseline!r} as baseline{near(self.baseline, names)}")
+        for part in ("Expected", "Cost"):
+            if not self.part(part):
+                raise ConfigError(f"ablation {self.name}: its docstring has no '{part}:' paragraph")
+
+    @property
+    def question(self) -> str:
+        """First line of the docstring."""
+        return self.doc.strip().splitlines()[0]
+
+    def part(self, label: str) -> str:
+        """Return the text of the `label:` paragraph on one line, or an empty string."""
+        for paragraph in textwrap.dedent(self.doc).split("\n\n"):
+            if paragraph.strip().startswith(f"{label}:"):
+                return " ".join(paragraph.strip().removeprefix(f"{label}:").split())
+        return ""
+
+
+def grid_arms(fields: Mapping[str, Sequence[Any]], name: str) -> tuple[Arm, ...]:
+    """Return the product of `fields` {dotted path: values} as arms; `name` is a format over the paths' last words.
+
+    >>> [arm.name for arm in grid_arms({"pretrain.mask.kind": ["tube"], "pretrain.mask.ratio": [0.5, 0.75]}, "{kind} {ratio}")]
+    ['tube 0.5', 'tube 0.75']
+    """
+    arms = []
+    for values in itertools.product(*fields.values()):
+        settings = dict(zip(fields, values, strict=True))
+        words = {path.rsplit(".", 1)[-1]: value for path, value in settings.items()}
+        arms.append(Arm(name.format(**words), settings))
+    return tuple(arms)
+
+
+SCRATCH = Arm("scratch", {"pretrain": None})
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A plan of work: ablations x data sets (each a base recipe) x seeds."""
+
+    name: str
+    doc: str
+    ablations: Sequence[Ablation]
+    recipes: Mapping[str, Recipe]
+    seeds: Sequence[int]
+
+    @property
+    def purpose(self) -> str:
+        """First line of the docstring."""
+        return self.doc.strip().splitlines()[0]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An arm on a data set; `replicates` maps each seed to its run ids by stage."""
+
+    ablation: str
+    arm: str
+    dataset: str
+    cell_id: str
+    settings: Mapping[str, Any]
+    replicates: Mapping[int, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep comes to: its cells, and every distinct run once, parents before children."""
+
+    sweep: Sweep
+    cells: tuple[Cell, ...]
+    runs: Mapping[str, Run]
+    num_declared: int
+    parents: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def num_shared(self) -> int:
+        """Runs saved because cells share them."""
+        return self.num_declared - len(self.runs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain values: all that analysis needs to know of what was meant to run."""
+        return {
+            "sweep": self.sweep.name,
+            "purpose": self.sweep.purpose,
+            "seeds": list(self.sweep.seeds),
+            "ablations": [
+                {
+                    "name": a.name,
+                    "question": a.question,
+                    "expected": a.part("Expected"),
+                    "paper": a.paper,
+                    "baseline": a.baseline,
+                    "arms": [arm.name for arm in a.arms],
+                }
+                for a in self.sweep.ablations
+            ],
+            "cells": [
+                {
+                    "ablation": c.ablation,
+                    "arm": c.arm,
+                    "dataset": c.dataset,
+                    "cell_id": c.cell_id,
+                    "settings": dict(c.settings),
+                    "replicates": [{"seed": seed, "runs": dict(runs)} for seed, runs in c.replicates.items()],
+                }
+                for c in self.cells
+            ],
+            "runs": {
+                id_: {"stage": run.stage, "parent": self.parents.get(id_), "config": run.model_dump(mode="json")}
+                for id_, run in self.runs.items()
+            },
+        }
+
+
+def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
+    """Check every arm and return the plan; ConfigError names sweep, ablation, arm and data set of a bad value.
+
+    Args:
+        settings: dotted overrides for all base recipes; an arm's own settings win over them.
+    """
+    if not sweep.seeds or len(set(sweep.seeds)) != len(sweep.seeds):
+        raise ConfigError(f"sweep {sweep.name}: seeds = {list(sweep.seeds)}; allowed: one or more, each once")
+    cells: list[Cell] = []
+    runs: dict[str, Run] = {}
+    parents: dict[str, str] = {}
+    num_declared = 0
+    for dataset, base in sweep.recipes.items():
+        recipe = base.replace(settings or {})
+        for ablation, arm in ((ablation, arm) for ablation in sweep.ablations for arm in ablation.arms):
+            where = f"sweep {sweep.name}, ablation {ablation.name}, arm {arm.name!r}, data set {dataset}"
+            replicates: dict[int, dict[str, str]] = {}
+            try:
+                for seed in sweep.seeds:
+                    chain = recipe.replace(arm.settings).with_seed(seed).runs()
+                    ids = [run_id(run) for run in chain]
+                    parents |= dict(itertools.pairwise(reversed(ids)))
+                    runs |= zip(ids, chain, strict=True)
+                    num_declared += len(chain)
+                    replicates[seed] = {run.stage: id_ for id_, run in zip(ids, chain, strict=True)}
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}") from None
+            last = chain[-1]
+            assert isinstance(last, EvaluateRun)
+            cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), arm.settings, replicates))
+    return Plan(sweep, tuple(cells), runs, num_declared, parents)

@@ -1,0 +1,84 @@
+"""Checkpoints that survive a kill at any moment: written beside, renamed; the one before is kept and used if the last is damaged."""
+
+import contextlib
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from vmae.errors import CheckpointError, RunDirError
+from vmae.files import write_atomic
+from vmae.runs import RunDir
+
+
+@dataclass
+class Progress:
+    """What has been done: optimiser steps, training seconds over all attempts, and counts that end up in the result."""
+
+    step: int = 0
+    train_s: float = 0.0
+    data_wait_s: float = 0.0
+    num_replaced: int = 0
+    num_restarts: int = 0
+    pending_losses: list[float] = field(default_factory=list)
+
+
+def save_checkpoint(run_dir: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write last.pt, keeping the one before as previous.pt; RunDirError if the disk refuses."""
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
+
+    def write(path: Path) -> None:
+        try:
+            torch.save(state, path)
+        except RuntimeError as error:  # torch reports a full disk so
+            raise RunDirError(f"cannot write {run_dir.checkpoint}: {str(error).splitlines()[0]}") from error
+        with contextlib.suppress(FileNotFoundError):
+            run_dir.checkpoint.replace(run_dir.previous_checkpoint)
+
+    write_atomic(run_dir.checkpoint, write)
+
+
+def load_checkpoint(run_dir: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Restore the newest good checkpoint and return its progress; a fresh `Progress` if there is none.
+
+    Raises CheckpointError if there are checkpoints but none loads: starting over would hide lost work.
+    """
+    reasons = []
+    for path in (run_dir.checkpoint, run_dir.previous_checkpoint):
+        if not path.exists():
+            continue
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            progress = Progress(**state["progress"])
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
+            reasons.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+            continue
+        if reasons:
+            print(f"warning: {reasons[0]}; resuming from {path.name} at step {progress.step}", flush=True)
+        return progress
+    if reasons:
+        raise CheckpointError(f"no usable checkpoint: {'; '.join(reasons)}; remove them to start over")
+    return Progress()
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write the model's weights as safetensors, atomically."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomic(path, safetensors.torch.save(weights))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read safetensors weights; CheckpointError names a missing or damaged file."""
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"no weights at {path}: the parent run left none") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None

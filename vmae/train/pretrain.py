@@ -1,0 +1,56 @@
+"""Pre-training: hide cubes, encode the rest, predict what was hidden."""
+
+from torch import Tensor
+
+from vmae.config import PretrainRun
+from vmae.data.augment import to_float
+from vmae.data.clips import TrainBatches
+from vmae.model.autoencoder import VideoMAE
+from vmae.train.checkpoint import save_weights
+from vmae.train.heldout import heldout_batches, judge, save_reconstruction
+from vmae.train.setup import INIT_STEP, autocast, frames_of, manifest_of, seed_step
+from vmae.train.training import Outcome, Place, Training
+
+
+def pretrain(run: PretrainRun, place: Place) -> Outcome:
+    """Train to the end; leave weights and a reconstruction in the run directory.
+
+    Raises Interrupted after saving if asked to stop, DivergedError at a loss that is not finite.
+    """
+    config, world = run.pretrain, place.world
+    manifest = manifest_of(config.data, place.runtime)
+    batches = TrainBatches(
+        source=frames_of(manifest, "pretrain", place.runtime),
+        labels=None,
+        clip=config.clip,
+        grid=run.grid,
+        mask=config.mask,
+        seed=config.seed,
+        batch_size=config.optim.batch_size,
+        rank=world.rank,
+        num_ranks=world.size,
+    )
+    seed_step(config.seed, INIT_STEP, rank=0)
+    model = VideoMAE(run).to(world.device)
+    training = Training("pretrain", model, config.optim, batches, place)
+    for batch in training.steps():
+        assert batch.hidden is not None
+        clips, hidden = to_float(batch.clips, world.device), batch.hidden.to(world.device)
+
+        def loss_of(part: slice, clips: Tensor = clips, hidden: Tensor = hidden) -> Tensor:
+            with autocast(config.precision, world.device):
+                loss: Tensor = training.parallel(clips[part], hidden[part])
+            return loss
+
+        training.update(loss_of)
+
+    metrics: dict[str, object] = {
+        "mask_ratio_achieved": model.num_hidden / run.grid.num_cubes,
+        "num_visible_cubes": run.grid.num_cubes - model.num_hidden,
+    }
+    if world.is_main:
+        heldout = heldout_batches(frames_of(manifest, config.heldout_split, place.runtime), config, run.grid, world)
+        metrics |= judge(model, heldout, config, world)
+        save_reconstruction(place.run_dir.reconstruction, model, heldout[0], config, world)
+        save_weights(place.run_dir.weights, model)
+    return Outcome(metrics, training.compute(run.grid.num_cubes - model.num_hidden))

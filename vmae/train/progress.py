@@ -1,0 +1,112 @@
+"""What a researcher sees while a run trains: one line per log interval, with speed, data-wait share and time to go."""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vmae.data.clips import ClipBatch
+from vmae.errors import DataError, DivergedError
+from vmae.results import MetricRow, MetricsLog, read_metrics
+from vmae.train.checkpoint import Progress
+
+MAX_REPLACED_SHARE = 0.1  # beyond this the data set is no longer the one it is named after
+
+
+@dataclass
+class Clock:
+    """Times the loop: training seconds and, of those, seconds spent waiting for data, added to `progress`."""
+
+    progress: Progress
+    _last: float = field(default_factory=time.perf_counter)
+
+    def waiting(self, batches: Iterator[ClipBatch]) -> Iterator[ClipBatch]:
+        """Yield the batches, timing the wait for each."""
+        while True:
+            asked = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self.progress.data_wait_s += time.perf_counter() - asked
+            self.progress.num_replaced += batch.num_replaced
+            yield batch
+
+    def lap(self) -> float:
+        """Return the seconds since the last lap and add them to the training time."""
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        self.progress.train_s += elapsed
+        return elapsed
+
+
+@dataclass
+class TrainingLog:
+    """Collects losses on the device and, every `every` steps, checks, records and prints their mean."""
+
+    log: MetricsLog | None
+    progress: Progress
+    name: str
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    every: int
+    _losses: list[Tensor] = field(default_factory=list)
+    _since: tuple[int, float, float] = (0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        """Start the first interval where the checkpoint left off."""
+        self._since = (self.progress.step, self.progress.train_s, self.progress.data_wait_s)
+        self._losses = [torch.tensor(value) for value in self.progress.pending_losses]
+
+    def pending(self) -> list[float]:
+        """Return the losses of the interval so far, so that a resumed run logs the same mean."""
+        return [float(loss) for loss in self._losses]
+
+    def last_loss(self) -> float | None:
+        """Return the last mean loss recorded (rank 0)."""
+        rows = read_metrics(self.log.path) if self.log else []
+        return next((row.value for row in reversed(rows) if row.metric == "loss"), None)
+
+    def add(self, loss: Tensor) -> None:
+        """Take the loss of one step, without waiting for the device."""
+        self._losses.append(loss.detach())
+
+    def due(self) -> bool:
+        """Return whether this step ends an interval."""
+        return self.progress.step % self.every == 0 or self.progress.step == self.total_steps
+
+    def write(self, lr: float, clock: Clock, **more: float) -> None:
+        """Record the interval; DivergedError if any loss in it was not finite, DataError if too many videos were bad."""
+        losses = torch.stack([loss.float().cpu() for loss in self._losses])
+        self._losses.clear()
+        clock.lap()
+        step, train_s, wait_s = self.progress.step, self.progress.train_s, self.progress.data_wait_s
+        first, since_s, since_wait_s = self._since
+        self._since = (step, train_s, wait_s)
+        elapsed = max(train_s - since_s, 1e-9)
+        rate = (step - first) * self.batch_size / elapsed
+        wait = (wait_s - since_wait_s) / elapsed
+        epoch = step / self.steps_per_epoch
+        values = {"loss": float(losses.mean()), "lr": lr, "clips_per_s": rate, "data_wait_share": wait, **more}
+        units = {"clips_per_s": "clips/s"}
+        if self.log:
+            self.log.append(MetricRow(step, epoch, "train", m, v, units.get(m, "")) for m, v in values.items())
+            to_go = (self.total_steps - step) * self.batch_size / max(rate, 1e-9)
+            print(
+                f"{self.name} step {step}/{self.total_steps} epoch {epoch:.1f} loss {values['loss']:.4f} "
+                f"lr {lr:.2e} {rate:.0f} clips/s data {wait:.0%} ETA {int(to_go // 60)}:{int(to_go % 60):02d}",
+                flush=True,
+                file=sys.stdout,
+            )
+        if not torch.isfinite(losses).all():
+            bad = step - len(losses) + 1 + int((~torch.isfinite(losses)).nonzero()[0])
+            raise DivergedError(f"loss is not finite at step {bad} of {self.total_steps} (lr {lr:.2e})")
+        if self.progress.num_replaced > MAX_REPLACED_SHARE * step * self.batch_size:
+            raise DataError(
+                f"{self.progress.num_replaced} of {step * self.batch_size} clips came from videos that cannot be read; "
+                f"allowed: {MAX_REPLACED_SHARE:.0%}"
+            )

@@ -1,0 +1,135 @@
+"""The bookkeeping that both loops share: micro-batches, schedule, log, checkpoints, interruption. What is computed, they say."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vmae.config import OptimConfig
+from vmae.data.clips import ClipBatch, TrainBatches, load
+from vmae.errors import Interrupted
+from vmae.interrupt import StopFlag
+from vmae.results import MetricsLog
+from vmae.runs import RunDir
+from vmae.runtime import RuntimeConfig
+from vmae.train.checkpoint import load_checkpoint, save_checkpoint
+from vmae.train.distributed import World
+from vmae.train.optim import make_optimizer, make_schedule
+from vmae.train.progress import Clock, TrainingLog
+from vmae.train.setup import seed_step
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run runs: its directory, settings, ranks, and the flag that asks it to stop."""
+
+    run_dir: RunDir
+    runtime: RuntimeConfig
+    world: World
+    stop: StopFlag
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage leaves for result.json."""
+
+    metrics: dict[str, object]
+    compute: dict[str, object]
+
+
+class Training:
+    """A model on its way through the steps of a run, resumed where its last checkpoint left it."""
+
+    def __init__(self, name: str, model: nn.Module, optim: OptimConfig, batches: TrainBatches, place: Place) -> None:
+        self.model, self.optim, self.data, self.place = model, optim, batches, place
+        self.optimizer = make_optimizer(model, optim)
+        self.schedule = make_schedule(self.optimizer, optim, batches.steps_per_epoch)
+        self.total_steps = optim.epochs * batches.steps_per_epoch
+        self.progress = load_checkpoint(place.run_dir, model, self.optimizer)
+        self.progress.num_restarts += self.progress.step > 0
+        metrics = MetricsLog(place.run_dir.metrics) if place.world.is_main else None
+        if metrics:
+            metrics.truncate_after(self.progress.step)
+        self.parallel = place.world.wrap(model)
+        self.clips_per_rank = place.world.share(optim.batch_size)
+        self.clock = Clock(self.progress)
+        self.log = TrainingLog(
+            metrics,
+            self.progress,
+            f"{name} {place.run_dir.id}",
+            optim.batch_size,
+            batches.steps_per_epoch,
+            self.total_steps,
+            place.runtime.log_every_steps,
+        )
+        self._saved_s = self.progress.train_s
+
+    def steps(self) -> Iterator[ClipBatch]:
+        """Yield the batch of each remaining step, with learning rate and noise set for it.
+
+        Between steps: log, checkpoint, and Interrupted after saving if any rank was asked to stop.
+        """
+        world, runtime = self.place.world, self.place.runtime
+        steps = range(self.progress.step, self.total_steps)
+        for batch in self.clock.waiting(load(self.data, steps, runtime.num_workers, world.device)):
+            self.model.train()
+            self.schedule.step_update(self.progress.step)
+            seed_step(self.data.seed, self.progress.step, world.rank)
+            yield batch
+            if world.any(self.place.stop.requested):
+                self.clock.lap()
+                self.save()
+                raise Interrupted(f"{self.place.stop.name} at step {self.progress.step} of {self.total_steps}")
+            if self.progress.train_s - self._saved_s >= runtime.checkpoint_every_s:
+                self.save()
+
+    def update(self, loss_of: Callable[[slice], Tensor]) -> None:
+        """Take one optimiser step on the mean loss of this rank's clips, `loss_of(part)` being the mean over a part of them.
+
+        The gradient is the global batch's, however many ranks and micro-batches share it.
+        """
+        total = torch.zeros((), device=self.place.world.device)
+        micro = self.place.runtime.micro_batch_size or self.clips_per_rank
+        for first in range(0, self.clips_per_rank, micro):
+            part = slice(first, min(first + micro, self.clips_per_rank))
+            is_last = part.stop == self.clips_per_rank
+            with nullcontext() if is_last or self.place.world.size == 1 else self.parallel.no_sync():
+                loss = loss_of(part) * ((part.stop - part.start) / self.clips_per_rank)
+                loss.backward()
+            total += loss.detach()
+        limit = self.optim.grad_clip_norm or float("inf")
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        self.log.add(total)
+        if self.log.due():
+            lr = max(group["lr"] for group in self.optimizer.param_groups)
+            self.log.write(lr, self.clock, grad_norm=float(grad_norm))
+            self.place.run_dir.beat()
+        else:
+            self.clock.lap()
+
+    def save(self) -> None:
+        """Write a checkpoint (rank 0)."""
+        self.progress.pending_losses = self.log.pending()
+        if self.place.world.is_main:
+            save_checkpoint(self.place.run_dir, self.model, self.optimizer, self.progress)
+        self._saved_s = self.progress.train_s
+
+    def compute(self, cubes_per_clip: int) -> dict[str, object]:
+        """Return what was spent, restarts included; `cubes_per_clip` is what the encoder sees."""
+        num_clips = self.progress.step * self.optim.batch_size
+        return {
+            "num_steps": self.progress.step,
+            "num_epochs": self.optim.epochs,
+            "num_clips": num_clips,
+            "num_encoder_cubes": num_clips * cubes_per_clip,
+            "num_replaced": self.progress.num_replaced,
+            "num_restarts": self.progress.num_restarts,
+            "train_s": self.progress.train_s,
+            "clips_per_s": num_clips / max(self.progress.train_s, 1e-9),
+            "data_wait_share": self.progress.data_wait_s / max(self.progress.train_s, 1e-9),
+        }
