@@ -135,8 +135,7 @@ class MaskConfig(Config):
         if not 0 < hidden_units < units:
             what = "nothing" if hidden_units == 0 else "everything"
             raise ValueError(
-                f"ratio = {self.ratio:g} hides {what} of {units} {self.kind} units; "
-                f"allowed: {1 / units:g} <= ratio < {1:g}"
+                f"ratio = {self.ratio:g} hides {what} of {units} {self.kind} units; allowed: {1 / units:g} <= ratio < {1:g}"
             )
         return hidden_units * cubes_per_unit
 

@@ -86,9 +86,7 @@ def digest(run: BaseModel, *, with_seeds: bool = True) -> str:
 
     `run.algo` is the version of the stage's mathematics: raising it gives every such run, and its children, a new id.
     """
-    text = canonical(
-        {"scheme": SCHEME_VERSION, "algo": getattr(run, "algo", 1), "config": payload(run, with_seeds=with_seeds)}
-    )
+    text = canonical({"scheme": SCHEME_VERSION, "algo": getattr(run, "algo", 1), "config": payload(run, with_seeds=with_seeds)})
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 

@@ -1,17 +1,17 @@
 """`Store` and `RunDir`: the one owner of every file name on disk, of who works on a run, and of a run's true state.
 
-    <root>/<run id>/config.json          what the run is; written first, checked against the id on every opening
-                    runtime.json         how it is to run here (threads, workers, device); never identity
-                    metrics.jsonl        rows while it trains
-                    last.pt, previous.pt checkpoints to resume from
-                    model.safetensors    final weights
-                    reconstruction.npz   a few held-out clips: original, hidden, reconstruction (pretrain)
-                    predictions.csv      one row per video (evaluate)
-                    claim.json           the process at work, if any
-                    stopped.json         why the last attempt ended without a result
-                    result.json          last thing written: done
-    <root>/sweeps/<name>/plan.json       what was meant to run; all that a report needs
-    <root>/jobs/                         the launcher's own files and logs
+<root>/<run id>/config.json          what the run is; written first, checked against the id on every opening
+                runtime.json         how it is to run here (threads, workers, device); never identity
+                metrics.jsonl        rows while it trains
+                last.pt, previous.pt checkpoints to resume from
+                model.safetensors    final weights
+                reconstruction.npz   a few held-out clips: original, hidden, reconstruction (pretrain)
+                predictions.csv      one row per video (evaluate)
+                claim.json           the process at work, if any
+                stopped.json         why the last attempt ended without a result
+                result.json          last thing written: done
+<root>/sweeps/<name>/plan.json       what was meant to run; all that a report needs
+<root>/jobs/                         the launcher's own files and logs
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,7 +107,7 @@ class RunDir:
         """
         mine = self.path / f".claim.{os.getpid()}"
         try:
-            mine.write_text(json.dumps(_process_identity(os.getpid())), encoding="utf-8")
+            mine.write_text(json.dumps(process_identity(os.getpid())), encoding="utf-8")
             if self.claim.exists() and not self.is_claimed():
                 # Renaming lets only one of several newcomers take a dead claim away.
                 with contextlib.suppress(FileNotFoundError):
@@ -115,9 +115,7 @@ class RunDir:
             os.link(mine, self.claim)  # unlike open("x"), the claim appears with its content
         except FileExistsError:
             owner = _read_json(self.claim)
-            raise RunDirError(
-                f"{self.path} is being worked on by process {owner.get('pid')} on {owner.get('host')}"
-            ) from None
+            raise RunDirError(f"{self.path} is being worked on by process {owner.get('pid')} on {owner.get('host')}") from None
         except OSError as error:
             raise RunDirError(f"cannot write {self.claim}: {error.strerror}") from error
         finally:
@@ -141,8 +139,8 @@ class RunDir:
         if not owner:
             return False
         if owner.get("host") == socket.gethostname():
-            return _process_identity(owner["pid"]) == owner
-        return time.time() - self.claim.stat().st_mtime < 600
+            return process_identity(owner["pid"]) == owner
+        return bool(time.time() - self.claim.stat().st_mtime < 600)
 
     def state(self) -> State:
         """Return the run's own state from its files; `blocked` and `queued` need the plan and the launcher."""
@@ -191,16 +189,21 @@ class Store:
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return plan
 
-    def states(self, parents: dict[str, str | None]) -> dict[str, State]:
-        """Return the state of each run of {id: parent id or None}, parents before children.
+    def states(self, parents: Mapping[str, str | None], waiting: Collection[str] = ()) -> dict[str, State]:
+        """Return the one true state of each run of {id: parent id or None}, parents before children.
 
-        A run without a result is `blocked` while its parent failed, diverged or is itself blocked.
+        A run without a result is `queued` if it is among `waiting` (what launchers hold), and `blocked` while its parent
+        failed, diverged or is itself blocked.
         """
         states: dict[str, State] = {}
         for id_, parent in parents.items():
-            own = self.run(id_).state()
-            barred = parent is not None and states.get(parent) in ("failed", "diverged", "blocked")
-            states[id_] = "blocked" if barred and own not in ("done", "diverged", "running") else own
+            state = self.run(id_).state()
+            if state not in ("done", "diverged", "running"):
+                if parent is not None and states.get(parent) in ("failed", "diverged", "blocked"):
+                    state = "blocked"
+                elif id_ in waiting:
+                    state = "queued"
+            states[id_] = state
         return states
 
 
@@ -212,7 +215,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _process_identity(pid: int) -> dict[str, Any]:
+def process_identity(pid: int) -> dict[str, Any]:
     """Return host, pid and start time of a process ({} if it is gone): a reused pid differs in its start time."""
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

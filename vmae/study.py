@@ -173,7 +173,7 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
     num_declared = 0
     for dataset, base in sweep.recipes.items():
         recipe = base.replace(settings or {})
-        for ablation, arm in ((ablation, arm) for ablation in sweep.ablations for arm in ablation.arms):
+        for ablation, arm in [(a, arm) for a in sweep.ablations for arm in a.arms]:
             where = f"sweep {sweep.name}, ablation {ablation.name}, arm {arm.name!r}, data set {dataset}"
             replicates: dict[int, dict[str, str]] = {}
             try:

@@ -60,9 +60,7 @@ def build_cache(
     return Cache(np.load(array_file, mmap_mode="r"), bad)
 
 
-def _decode_all(
-    array_file: Path, info_file: Path, paths: Sequence[Path], backend: str, num_workers: int, progress: bool
-) -> None:
+def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backend: str, num_workers: int, progress: bool) -> None:
     from rich.progress import Progress
 
     bad: dict[int, str] = {}

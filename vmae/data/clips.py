@@ -17,9 +17,9 @@ from vmae.data.frames import FrameSource
 from vmae.data.sampling import random_start, test_starts
 from vmae.errors import DataError
 from vmae.grid import CubeGrid
+from vmae.interrupt import ignore_stop_signals
 from vmae.model.masking import draw_batch
 from vmae.random import Purpose, stream
-from vmae.interrupt import ignore_stop_signals
 
 
 @dataclass
@@ -33,8 +33,9 @@ class ClipBatch:
 
     def pin_memory(self) -> "ClipBatch":
         """Pin every tensor, so that copies to the device overlap."""
-        pinned = (None if t is None else t.pin_memory() for t in (self.clips, self.hidden, self.labels))
-        return ClipBatch(*pinned, self.num_replaced)  # type: ignore[arg-type]
+        hidden = None if self.hidden is None else self.hidden.pin_memory()
+        labels = None if self.labels is None else self.labels.pin_memory()
+        return ClipBatch(self.clips.pin_memory(), hidden, labels, self.num_replaced)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class TrainBatches(Dataset[ClipBatch]):
         mine = slice(position * self.batch_size + self.rank, (position + 1) * self.batch_size, self.num_ranks)
         samples = [int(sample) for sample in order[mine]]
         rngs = [stream(self.seed, Purpose.CLIP, epoch, sample) for sample in samples]
+        frames: np.ndarray | list[np.ndarray]
         try:
             videos, frames = samples, self._read(samples, rngs)
         except DataError:
@@ -85,8 +87,7 @@ class TrainBatches(Dataset[ClipBatch]):
     def _read(self, videos: list[int], rngs: list[np.random.Generator]) -> np.ndarray:
         stride, num_frames = self.clip.frame_stride, self.grid.num_frames
         starts = [
-            random_start(self.source.num_frames(video), num_frames, stride, rng)
-            for video, rng in zip(videos, rngs, strict=True)
+            random_start(self.source.num_frames(video), num_frames, stride, rng) for video, rng in zip(videos, rngs, strict=True)
         ]
         return self.source.read_batch(videos, starts, num_frames, stride)
 
@@ -114,7 +115,7 @@ def load(batches: TrainBatches, steps: range, num_workers: int, device: torch.de
     loader = DataLoader(
         batches,
         batch_size=None,
-        sampler=steps,  # type: ignore[arg-type]
+        sampler=steps,
         num_workers=num_workers,
         worker_init_fn=ignore_stop_signals if num_workers else None,
         pin_memory=device.type == "cuda",

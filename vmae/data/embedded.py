@@ -124,9 +124,7 @@ def _encode_some(folder: Path, size: str, seed: int, split: str, indices: list[i
     return len(indices)
 
 
-def _encode_all(
-    folder: Path, size: str, seed: int, missing: list[tuple[str, int]], num_workers: int, progress: bool
-) -> None:
+def _encode_all(folder: Path, size: str, seed: int, missing: list[tuple[str, int]], num_workers: int, progress: bool) -> None:
     from rich.progress import Progress
 
     tasks = []

@@ -20,7 +20,10 @@ from vmae.errors import DataError
 class FrameSource(Protocol):
     """The videos of one split by position in the list; `bad` holds the known unreadable ones with the reason."""
 
-    bad: Mapping[int, str]
+    @property
+    def bad(self) -> Mapping[int, str]:
+        """Reasons by position."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of videos, unreadable ones included."""
@@ -41,7 +44,7 @@ class DecodedFrames:
     def __init__(self, manifest: Manifest, rows: Sequence[VideoRow], backend: str) -> None:
         self.paths = [manifest.absolute(row) for row in rows]
         self.backend = resolve_backend(backend)
-        self.bad: dict[int, str] = {}
+        self.bad: Mapping[int, str] = {}
         self._lengths: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -69,7 +72,8 @@ class CachedFrames:
     """Reads from the decoded cache."""
 
     def __init__(self, cache: Cache, paths: Sequence[Path]) -> None:
-        self.frames, self.bad, self.paths = cache.frames, cache.bad, list(paths)
+        self.frames, self.paths = cache.frames, list(paths)
+        self.bad: Mapping[int, str] = cache.bad
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -100,9 +100,7 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
     return Manifest(file, tuple(rows), list_sha256(rows))
 
 
-def _row(
-    values: dict[str, str | None], where: str, num_classes: int | None, labelled_splits: Collection[str]
-) -> VideoRow:
+def _row(values: dict[str, str | None], where: str, num_classes: int | None, labelled_splits: Collection[str]) -> VideoRow:
     path, text, split = (values[column] for column in COLUMNS)
     if not path or not split:
         raise DataError(f"{where}: {'path' if not path else 'split'} is empty")

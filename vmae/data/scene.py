@@ -77,7 +77,9 @@ def draw_specs(scene: Scene, seed: int, split: str, count: int) -> list[VideoSpe
     key = zlib.crc32(split.encode())
     labels = balanced_labels(count, np.random.default_rng((seed, key)))
     pools = digit_pools(seed, split in TEST_SPLITS)
-    return [_draw(scene, np.random.default_rng((seed, key, i)), *labels[i], pools) for i in range(count)]
+    return [
+        _draw(scene, np.random.default_rng((seed, key, i)), int(labels[i, 0]), int(labels[i, 1]), pools) for i in range(count)
+    ]
 
 
 def _draw(scene: Scene, rng: np.random.Generator, motion: int, appearance: int, pools: list[np.ndarray]) -> VideoSpec:
@@ -88,8 +90,8 @@ def _draw(scene: Scene, rng: np.random.Generator, motion: int, appearance: int, 
     brightness = rng.uniform(*scene.brightness)
     blobs = [(*rng.uniform(0, scene.size_px, 2), rng.uniform(1.5, 3.5)) for _ in range(scene.num_blobs)]
     return VideoSpec(
-        int(motion),
-        int(appearance),
+        motion,
+        appearance,
         digit,
         (float(start[0]), float(start[1])),
         tuple(steps.tolist()),

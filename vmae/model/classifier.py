@@ -21,9 +21,7 @@ class Classifier(nn.Module):
         super().__init__()
         assert run.finetune.data.num_classes is not None
         self.grid = run.grid
-        self.encoder = Encoder(
-            run.grid, run.encoder, final_norm=False, drop_path_rate=run.finetune.drop_path_rate
-        )
+        self.encoder = Encoder(run.grid, run.encoder, final_norm=False, drop_path_rate=run.finetune.drop_path_rate)
         self.fc_norm = LayerNorm(run.encoder.width)
         self.head = nn.Linear(run.encoder.width, run.finetune.data.num_classes)
         self.encoder.blocks.apply(init_trunc_normal)

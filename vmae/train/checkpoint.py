@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any moment: written beside, renamed; the one before is kept and used if the last is damaged."""
+"""Checkpoints that survive a kill at any moment: written beside and renamed; the one before is kept for a damaged last."""
 
 import contextlib
 import pickle

@@ -9,12 +9,13 @@ import torch
 from vmae.config import EvaluateRun
 from vmae.data.augment import to_float
 from vmae.data.clips import test_views
+from vmae.data.source import frames_of, labels_of, manifest_of
 from vmae.errors import DataError
 from vmae.files import write_atomic
 from vmae.model.classifier import Classifier
 from vmae.runs import RunDir
 from vmae.train.checkpoint import load_weights
-from vmae.train.setup import autocast, frames_of, labels_of, manifest_of
+from vmae.train.setup import autocast
 from vmae.train.training import Outcome, Place
 
 CLIPS_PER_BATCH = 64

@@ -6,10 +6,11 @@ from torch import Tensor
 from vmae.config import FinetuneRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
+from vmae.data.source import frames_of, labels_of, manifest_of
 from vmae.model.classifier import Classifier
 from vmae.runs import RunDir
 from vmae.train.checkpoint import load_weights, save_weights
-from vmae.train.setup import INIT_STEP, autocast, frames_of, labels_of, manifest_of, seed_step
+from vmae.train.setup import INIT_STEP, autocast, seed_step
 from vmae.train.training import Outcome, Place, Training
 
 

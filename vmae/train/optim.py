@@ -11,13 +11,9 @@ from vmae.config import FinetuneOptimConfig, OptimConfig
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """Return AdamW; no weight decay on vectors and the mask token, and lr x layer_decay^depth-from-head if fine-tuning."""
     if isinstance(config, FinetuneOptimConfig):
-        groups = param_groups_layer_decay(
-            model, weight_decay=config.weight_decay, layer_decay=config.layer_decay
-        )
+        groups = param_groups_layer_decay(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     else:
-        groups = param_groups_weight_decay(
-            model, weight_decay=config.weight_decay, no_weight_decay_list=("decoder.mask_token",)
-        )
+        groups = param_groups_weight_decay(model, weight_decay=config.weight_decay, no_weight_decay_list=("decoder.mask_token",))
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
 
 

@@ -5,10 +5,11 @@ from torch import Tensor
 from vmae.config import PretrainRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
+from vmae.data.source import frames_of, manifest_of
 from vmae.model.autoencoder import VideoMAE
 from vmae.train.checkpoint import save_weights
 from vmae.train.heldout import heldout_batches, judge, save_reconstruction
-from vmae.train.setup import INIT_STEP, autocast, frames_of, manifest_of, seed_step
+from vmae.train.setup import INIT_STEP, autocast, seed_step
 from vmae.train.training import Outcome, Place, Training
 
 

@@ -95,7 +95,7 @@ class Training:
         for first in range(0, self.clips_per_rank, micro):
             part = slice(first, min(first + micro, self.clips_per_rank))
             is_last = part.stop == self.clips_per_rank
-            with nullcontext() if is_last or self.place.world.size == 1 else self.parallel.no_sync():
+            with nullcontext() if is_last or self.place.world.size == 1 else self.parallel.no_sync():  # type: ignore[operator]
                 loss = loss_of(part) * ((part.stop - part.start) / self.clips_per_rank)
                 loss.backward()
             total += loss.detach()

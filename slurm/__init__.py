@@ -1,0 +1,1 @@
+"""Where runs run: profiles and launchers. `slurm` is a folder of this checkout, not the scheduler's Python binding."""

@@ -1,0 +1,1 @@
+"""Declared plans of work, and the command that carries them out: python -m sweeps."""

@@ -1,0 +1,74 @@
+"""What a run costs before it has run: FLOPs counted from the config, seconds from measured speed.
+
+FLOPs are those of matrix products (a multiply-add is two), forward and backward (three times the forward), as in the usual
+model-FLOPs accounting; attention included. Seconds come from finished runs of the same stage in this store where there are any,
+else from the reference machine, and the plan says which.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from vmae.config import EncoderConfig, EvaluateRun, FinetuneRun, PretrainRun, Run
+from vmae.results import Result
+
+# Measured GFLOP/s of one thread at the quick preset, two jobs at a time on a 2-core x86_64 with AVX-512 (LOG.md, 2026-11-24).
+REFERENCE_GFLOPS = {"pretrain": 40.0, "finetune": 40.0, "evaluate": 20.0}
+START_S = 6.0  # of a job: interpreter, torch, data
+
+
+def block_flops(config: EncoderConfig, num_cubes: int) -> float:
+    """Return the forward FLOPs of all blocks on one clip of `num_cubes`."""
+    d, hidden = config.width, config.width * config.mlp_ratio
+    linear = 2 * num_cubes * (4 * d * d + 2 * d * hidden)
+    attention = 4 * num_cubes**2 * d
+    return config.depth * (linear + attention)
+
+
+def flops_per_clip(run: Run) -> float:
+    """Return the FLOPs of one clip: of a training step's share for training stages, of one view for evaluation."""
+    if isinstance(run, PretrainRun):
+        grid, decoder = run.grid, run.pretrain.decoder
+        hidden = run.pretrain.mask.num_hidden(grid)
+        visible = grid.num_cubes - hidden
+        embed = 2 * visible * grid.cube_values * run.encoder.width
+        bridge = 2 * visible * run.encoder.width * decoder.width
+        head = 2 * hidden * decoder.width * grid.cube_values
+        blocks = block_flops(run.encoder, visible) + block_flops(decoder, grid.num_cubes)
+        return 3 * (embed + bridge + head + blocks)
+    model = run if isinstance(run, FinetuneRun) else run.parent
+    embed = 2 * model.grid.num_cubes * model.grid.cube_values * model.encoder.width
+    forward = embed + block_flops(model.encoder, model.grid.num_cubes)
+    return forward if isinstance(run, EvaluateRun) else 3 * forward
+
+
+def num_clips(run: Run) -> int:
+    """Return the clips a run goes through."""
+    if isinstance(run, EvaluateRun):
+        return run.parent.finetune.data.num_videos(run.evaluate.split) * run.evaluate.num_clips
+    section, split = (run.pretrain, "pretrain") if isinstance(run, PretrainRun) else (run.finetune, "train")
+    steps = section.data.num_videos(split) // section.optim.batch_size
+    return section.optim.epochs * steps * section.optim.batch_size
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Seconds per stage from GFLOP/s; `measured` says which stages stand on finished runs of this store."""
+
+    gflops: Mapping[str, float]
+    measured: frozenset[str]
+
+    def seconds(self, run: Run) -> float:
+        """Return the estimated seconds of one run, without its job's start."""
+        return num_clips(run) * flops_per_clip(run) / (self.gflops[run.stage] * 1e9)
+
+
+def fit(finished: Iterable[tuple[Run, Result]]) -> CostModel:
+    """Return the cost model of a store's finished runs: the median speed of each stage, the reference where there is none."""
+    speeds: dict[str, list[float]] = {}
+    for run, result in finished:
+        seconds = result.compute.get("train_s")
+        if result.status == "done" and seconds:
+            speeds.setdefault(run.stage, []).append(num_clips(run) * flops_per_clip(run) / seconds / 1e9)
+    medians = {stage: statistics.median(values) for stage, values in speeds.items()}
+    return CostModel(REFERENCE_GFLOPS | medians, frozenset(medians))

@@ -1,0 +1,49 @@
+"""The data of a run: its manifest, checked against the config, its frames, its labels. No torch, so submit can check too."""
+
+from pathlib import Path
+
+from vmae.config import EmbeddedSet, ListedSet
+from vmae.data.embedded import manifest_file
+from vmae.data.frames import FrameSource, open_frames
+from vmae.data.manifest import Manifest, read_manifest
+from vmae.errors import DataError
+from vmae.runtime import RuntimeConfig
+
+LABELLED_SPLITS = ("train", "holdout", "test")
+
+
+def manifest_of(data: EmbeddedSet | ListedSet, runtime: RuntimeConfig) -> Manifest:
+    """Read the manifest that a config names; DataError if it is absent or lists other videos than the config says."""
+    if isinstance(data, EmbeddedSet):
+        file = manifest_file(Path(runtime.data_root), data.size, data.seed, data.labels or "motion")
+        if not file.exists():
+            raise DataError(
+                f"no embedded set at {file}; make it with: "
+                f"vmae data make --size {data.size} --seed {data.seed} --root {runtime.data_root}"
+            )
+        return read_manifest(file, num_classes=data.num_classes, labelled_splits=LABELLED_SPLITS)
+    labelled = LABELLED_SPLITS if data.num_classes else ()
+    manifest = read_manifest(Path(data.manifest), num_classes=data.num_classes, labelled_splits=labelled)
+    if manifest.list_sha256 != data.list_sha256:
+        raise DataError(
+            f"{data.manifest} lists other videos than this run was planned with "
+            f"(sha256 {manifest.list_sha256[:12]}, planned {data.list_sha256[:12]}); plan again to use the new list"
+        )
+    return manifest
+
+
+def frames_of(manifest: Manifest, split: str, runtime: RuntimeConfig) -> FrameSource:
+    """Open the videos of a split, from the decoded cache if the runtime wants one."""
+    return open_frames(
+        manifest,
+        split,
+        cache_dir=Path(runtime.data_root) / "cache" if runtime.cache else None,
+        backend=runtime.decode_backend,
+    )
+
+
+def labels_of(manifest: Manifest, split: str) -> list[int]:
+    """Return the labels of a split, in the order of its videos."""
+    labels = [row.label for row in manifest.select(split)]
+    assert all(label is not None for label in labels), "read_manifest checks labelled splits"
+    return labels  # type: ignore[return-value]
