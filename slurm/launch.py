@@ -62,7 +62,7 @@ class LocalLauncher:
         """Prepare submitit's folder and say which runs are queued here."""
         import submitit
 
-        self.executor = submitit.LocalExecutor(folder=self.store.jobs / "%j")
+        self.executor = submitit.LocalExecutor(folder=self.store.jobs)
         self.executor.update_parameters(timeout_min=UNLIMITED_MIN, stderr_to_stdout=True)
         self._note_queue()
 

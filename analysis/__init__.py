@@ -1,0 +1,1 @@
+"""What it meant: tables, statistics, figures and reports from finished runs; never imports torch."""
