@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from slurm.profile import Profile
-from vmae.data.embedded import num_cpus
 from vmae.files import write_atomic
 from vmae.job import RunJob
 from vmae.runs import State, Store, process_identity
+from vmae.runtime import num_cpus
 
 UNLIMITED_MIN = 365 * 24 * 60
 

@@ -12,11 +12,11 @@ from sweeps import registry
 from sweeps.show import console, duration, print_plan, print_states, run_names, share_done
 from vmae.cli import exit_with_message
 from vmae.cost import CostModel, fit
-from vmae.data.embedded import num_cpus
 from vmae.errors import ConfigError
 from vmae.files import write_atomic
 from vmae.recipe import parse_setting
 from vmae.runs import State, Store, default_root
+from vmae.runtime import num_cpus
 from vmae.study import Plan, Sweep, make_plan
 
 app = typer.Typer(

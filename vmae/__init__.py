@@ -2,15 +2,15 @@
 
 Floors, lowest first; a module imports only what stands before it (tests/test_floors.py reads this list):
 
-    errors grid identity data.embedded config recipe study runs results provenance cost
-    data.manifest data.scene data.video data.sampling data.cache data.frames data.cli
-    random model.masking model.cubes model.targets model.floors model.blocks model.autoencoder model.classifier
+    errors files grid identity data.embedded config recipe study results runtime runs provenance cost cli
+    data.manifest data.scene data.make data.video data.sampling data.cache data.frames data.source data.cli
+    interrupt random model.masking model.cubes model.targets model.floors model.blocks model.autoencoder model.classifier
     data.augment data.clips
-    train.optim train.distributed train.interrupt train.checkpoint train.progress train.setup
+    train.distributed train.checkpoint train.progress train.optim train.setup train.training
     train.heldout train.pretrain train.finetune train.evaluate
     job __main__
 
-Nothing up to `data.sampling` imports torch, so planning, status and reports stay light.
+Nothing in the first two lines imports torch, so planning, status and reports stay light.
 """
 
 __version__ = "0.1.0"

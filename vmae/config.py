@@ -48,7 +48,7 @@ class ListedSet(Config):
     """Any videos named by a manifest (csv: path,label,split). What is listed is identity; where it lies is not."""
 
     source: Literal["list"] = "list"
-    name: Annotated[str, Field(min_length=1, description="how tables call this data set")]
+    name: Annotated[str, NotIdentity(), Field(min_length=1, description="how tables call this data set")]
     list_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     num_classes: Positive | None = None
     manifest: Annotated[str, NotIdentity()]

@@ -28,3 +28,8 @@ class RuntimeConfig(Config):
 def default_data_root() -> Path:
     """Return $VMAE_DATA, or `data` in the working directory."""
     return Path(os.environ.get("VMAE_DATA", "data")).absolute()
+
+
+def num_cpus() -> int:
+    """Return the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

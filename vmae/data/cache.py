@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vmae.data.embedded import num_cpus
 from vmae.data.video import backend_version, read_video
 from vmae.errors import DataError
 from vmae.files import write_atomic
+from vmae.runtime import num_cpus
 
 VIDEOS_PER_TASK = 64
 STALE_LOCK_S = 60.0

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vmae.data.embedded import SIZES, embedded_dir, make_embedded
+from vmae.data.embedded import SIZES, embedded_dir
 from vmae.errors import DataError
 from vmae.runtime import default_data_root
 
@@ -24,6 +24,8 @@ def make(size: Size = "quick", seed: Seed = 0, root: Root = None, workers: Worke
 
     Example: vmae data make --size tiny
     """
+    from vmae.data.make import make_embedded  # here, so that --help stays quick
+
     folder = make_embedded(root or default_data_root(), size, seed, workers)
     typer.echo(f"{sum(SIZES[size].values())} videos in {folder}: motion.csv, appearance.csv")
 

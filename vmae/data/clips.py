@@ -64,10 +64,7 @@ class TrainBatches(Dataset[ClipBatch]):
         return len(self.source) // self.batch_size
 
     def __getitem__(self, step: int) -> ClipBatch:
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = stream(self.seed, Purpose.ORDER, epoch).permutation(len(self.source))
-        mine = slice(position * self.batch_size + self.rank, (position + 1) * self.batch_size, self.num_ranks)
-        samples = [int(sample) for sample in order[mine]]
+        epoch, samples = step // self.steps_per_epoch, self._order(step)
         rngs = [stream(self.seed, Purpose.CLIP, epoch, sample) for sample in samples]
         frames: np.ndarray | list[np.ndarray]
         try:
@@ -83,6 +80,13 @@ class TrainBatches(Dataset[ClipBatch]):
             labels=None if self.labels is None else torch.tensor([self.labels[video] for video in videos]),
             num_replaced=sum(video != sample for video, sample in zip(videos, samples, strict=True)),
         )
+
+    def _order(self, step: int) -> list[int]:
+        """Return this rank's samples of a step: its share of one slice of the epoch's permutation."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = stream(self.seed, Purpose.ORDER, epoch).permutation(len(self.source))
+        mine = slice(position * self.batch_size + self.rank, (position + 1) * self.batch_size, self.num_ranks)
+        return [int(sample) for sample in order[mine]]
 
     def _read(self, videos: list[int], rngs: list[np.random.Generator]) -> np.ndarray:
         stride, num_frames = self.clip.frame_stride, self.grid.num_frames

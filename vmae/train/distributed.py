@@ -46,6 +46,10 @@ class World:
         dist.all_reduce(tensor)
         return [float(v) for v in tensor]
 
+    def mean(self, values: list[float]) -> list[float]:
+        """Return the means of `values` over ranks, each rank counting alike."""
+        return [total / self.size for total in self.total(values)]
+
     def gather(self, items: list[Any]) -> list[Any]:
         """Return the items of all ranks, in rank order."""
         if self.size == 1:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -54,6 +54,7 @@ class TrainingLog:
     steps_per_epoch: int
     total_steps: int
     every: int
+    mean_over_ranks: Callable[[list[float]], list[float]]
     _losses: list[Tensor] = field(default_factory=list)
     _since: tuple[int, float, float] = (0, 0.0, 0.0)
 
@@ -81,7 +82,7 @@ class TrainingLog:
 
     def write(self, lr: float, clock: Clock, **more: float) -> None:
         """Record the interval; DivergedError if any loss in it was not finite, DataError if too many videos were bad."""
-        losses = torch.stack([loss.float().cpu() for loss in self._losses])
+        losses = torch.tensor(self.mean_over_ranks([float(loss) for loss in self._losses]))
         self._losses.clear()
         clock.lap()
         step, train_s, wait_s = self.progress.step, self.progress.train_s, self.progress.data_wait_s

@@ -63,6 +63,7 @@ class Training:
             batches.steps_per_epoch,
             self.total_steps,
             place.runtime.log_every_steps,
+            place.world.mean,
         )
         self._saved_s = self.progress.train_s
 

@@ -1,0 +1,141 @@
+"""A knob that does nothing is the worst bug of an ablation suite: every field of the config moves the id and the numbers."""
+
+import pytest
+from conftest import run_chain
+
+from vmae.data.make import make_embedded
+from vmae.identity import NotIdentity, mark, run_id
+from vmae.recipe import Recipe, leaves
+from vmae.runs import Store
+
+ALTERNATIVES = {
+    "grid.num_frames": 8,
+    "grid.size_px": 16,
+    "grid.tubelet_frames": 4,
+    "grid.patch_px": 4,
+    "encoder.width": 24,
+    "encoder.depth": 1,
+    "encoder.num_heads": 4,
+    "encoder.mlp_ratio": 2.0,
+    "pretrain.seed": 1,
+    "pretrain.data.seed": 1,
+    "pretrain.clip.frame_stride": 2,
+    "pretrain.clip.crop_scales": (1.0, 0.75),
+    "pretrain.clip.hflip": True,
+    "pretrain.mask.kind": "random",
+    "pretrain.mask.ratio": 0.5,
+    "pretrain.decoder.width": 12,
+    "pretrain.decoder.depth": 2,
+    "pretrain.decoder.num_heads": 4,
+    "pretrain.decoder.mlp_ratio": 2.0,
+    "pretrain.target": "normalised",
+    "pretrain.loss": "l1",
+    "pretrain.optim.epochs": 3,
+    "pretrain.optim.warmup_epochs": 1.0,
+    "pretrain.optim.batch_size": 8,
+    "pretrain.optim.base_lr": 1e-3,
+    "pretrain.optim.min_base_lr": 1e-3,
+    "pretrain.optim.weight_decay": 0.5,
+    "pretrain.optim.beta1": 0.5,
+    "pretrain.optim.beta2": 0.5,
+    "pretrain.optim.grad_clip_norm": 1e-3,
+    "pretrain.precision": "bf16",
+    "pretrain.heldout_split": "test",
+    "finetune.seed": 1,
+    "finetune.data.seed": 1,
+    "finetune.data.labels": "appearance",
+    "finetune.clip.frame_stride": 2,
+    "finetune.clip.crop_scales": (1.0, 0.75),
+    "finetune.clip.hflip": True,
+    "finetune.optim.epochs": 2,
+    "finetune.optim.warmup_epochs": 1.0,
+    "finetune.optim.batch_size": 8,
+    "finetune.optim.base_lr": 1e-3,
+    "finetune.optim.min_base_lr": 1e-3,
+    "finetune.optim.weight_decay": 0.5,
+    "finetune.optim.beta1": 0.5,
+    "finetune.optim.beta2": 0.5,
+    "finetune.optim.grad_clip_norm": 1e-3,
+    "finetune.optim.layer_decay": 0.5,
+    "finetune.label_smoothing": 0.0,
+    "finetune.drop_path_rate": 0.5,
+    "finetune.precision": "bf16",
+    "evaluate.split": "holdout",
+    "evaluate.num_clips": 2,
+    "evaluate.precision": "bf16",
+}
+ONE_VALUE_TODAY = {  # fields that the embedded set leaves no choice in
+    "pretrain.data.source",
+    "pretrain.data.version",
+    "pretrain.data.labels",
+    "finetune.data.source",
+    "finetune.data.version",
+}
+OTHER_VIDEOS = {"pretrain.data.size", "finetune.data.size"}  # another size is other videos: seen below without making them
+
+
+@pytest.fixture(scope="module")
+def recipe(recipe) -> Recipe:
+    # Every knob must have something to act on: no clipping, decay or smoothing at zero, a cosine with room below.
+    return recipe.replace({"pretrain.optim.beta1": 0.9, "finetune.optim.layer_decay": 0.75, "finetune.drop_path_rate": 0.0})
+
+
+@pytest.fixture(scope="module")
+def shared_store(tmp_path_factory) -> Store:
+    return Store(tmp_path_factory.mktemp("knobs"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _second_generator_seed(data_root):
+    make_embedded(data_root, "tiny", seed=1, num_workers=2, progress=False)
+
+
+def observe(store, recipe, runtime, stage) -> dict:
+    """All numbers that a stage leaves, without those of time and place."""
+    run = next(run for run in recipe.runs() if run.stage == stage)
+    result = run_chain(store, recipe, runtime, upto=stage)[stage]
+    place = store.run(run_id(run))
+    rows = [line.split('"metric"')[1] for line in place.metrics.read_text().splitlines()] if place.metrics.exists() else []
+    kept = [row for row in rows if "clips_per_s" not in row and "data_wait" not in row]
+    predictions = place.predictions.read_text() if place.predictions.exists() else ""
+    return {"rows": kept, "metrics": result.metrics, "predictions": predictions}
+
+
+def test_every_field_has_an_alternative(recipe):
+    fields = set(leaves(recipe))
+    assert fields == set(ALTERNATIVES) | ONE_VALUE_TODAY | OTHER_VIDEOS
+
+
+@pytest.mark.parametrize("path", ALTERNATIVES)
+def test_knob_moves_the_id_and_the_numbers(path, recipe, shared_store, runtime):
+    section = path.split(".")[0]
+    stage = section if section in ("pretrain", "finetune", "evaluate") else "pretrain"
+    changed = recipe.replace({path: ALTERNATIVES[path]})
+    before, after = ({run.stage: run_id(run) for run in r.runs()} for r in (recipe, changed))
+    for later in ("pretrain", "finetune", "evaluate")[("pretrain", "finetune", "evaluate").index(stage) :]:
+        assert before[later] != after[later], "the id of the stage and of all that follows moves"
+    assert observe(shared_store, recipe, runtime, stage) != observe(shared_store, changed, runtime, stage)
+
+
+@pytest.mark.parametrize("path", ["grid.num_frames", "encoder.width", "finetune.data.labels"])
+def test_shared_knobs_reach_fine_tuning_too(path, recipe, shared_store, runtime):
+    scratch, changed = (r.replace({"pretrain": None}) for r in (recipe, recipe.replace({path: ALTERNATIVES[path]})))
+    assert observe(shared_store, scratch, runtime, "finetune") != observe(shared_store, changed, runtime, "finetune")
+
+
+def test_a_repeated_run_is_bit_equal(recipe, shared_store, tmp_path, runtime):
+    """Without this, every knob above would pass by noise."""
+    for stage in ("pretrain", "finetune", "evaluate"):
+        assert observe(shared_store, recipe, runtime, stage) == observe(Store(tmp_path), recipe, runtime, stage)
+
+
+def test_size_moves_the_id_and_the_videos(recipe):
+    for path in OTHER_VIDEOS:
+        changed = recipe.replace({path: "quick"})
+        assert [run_id(r) for r in changed.runs()][-1] != [run_id(r) for r in recipe.runs()][-1]
+        assert changed.finetune.data.num_videos("train") * changed.pretrain.data.num_videos("pretrain") != 64 * 32
+
+
+def test_no_field_of_a_run_on_embedded_videos_is_outside_identity(recipe):
+    for config in (recipe.pretrain, recipe.finetune, recipe.evaluate, recipe.grid, recipe.encoder, recipe.pretrain.optim):
+        assert not [name for name in type(config).model_fields if mark(type(config), name, NotIdentity)]

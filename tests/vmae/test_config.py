@@ -1,0 +1,98 @@
+"""Bad input gets a clear error before any job exists: the value, what is allowed, the near word."""
+
+import pytest
+
+from sweeps.presets import quick
+from vmae.config import MaskConfig
+from vmae.errors import ConfigError
+from vmae.grid import CubeGrid
+from vmae.recipe import Recipe, leaves, load_run, parse_setting, validate
+
+PAPER = CubeGrid()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"pretrain.mask.ration": 0.9}, ["'ration'", "Did you mean 'ratio'", "kind, ratio"]),
+        ({"pretrian.mask.ratio": 0.9}, ["'pretrian'", "Did you mean 'pretrain'"]),
+        ({"pretrain.mask.kind": "tubes"}, ["pretrain.mask.kind", "'tubes'", "'tube', 'random' or 'frame'"]),
+        ({"pretrain.mask.ratio": 1.0}, ["pretrain.mask.ratio", "1.0", "less than 1"]),
+        ({"pretrain.mask.ratio": 0.0}, ["pretrain.mask.ratio", "greater than 0"]),
+        ({"pretrain.mask.ratio": "0.9"}, ["pretrain.mask.ratio", "'0.9'", "valid number"]),
+        ({"pretrain.mask.ratio": 0.01}, ["hides nothing", "0.0625 <= ratio"]),
+        ({"pretrain.mask.kind": "frame", "pretrain.mask.ratio": 0.9}, ["0.9", "1/8", "0.875"]),
+        ({"grid.num_frames": 15}, ["num_frames = 15", "tubelet_frames = 2"]),
+        ({"grid.size_px": 30}, ["size_px = 30", "patch_px = 8"]),
+        ({"pretrain.optim.batch_size": 5000}, ["5000", "3000 videos", "an epoch would have no step"]),
+        ({"finetune.optim.batch_size": 401}, ["401", "400 videos"]),
+        ({"encoder.num_heads": 5}, ["width = 96", "num_heads = 5"]),
+        ({"pretrain.optim.warmup_epochs": 5000.0}, ["warmup_epochs = 5000"]),
+        ({"pretrain.optim.min_base_lr": 1.0}, ["min_base_lr = 1"]),
+        ({"pretrain.heldout_split": "houldout"}, ["'houldout'", "Did you mean 'holdout'"]),
+        ({"evaluate.split": "tets"}, ["'tets'", "Did you mean 'test'"]),
+        ({"pretrain.data.labels": "motion"}, ["reads no labels"]),
+        ({"finetune.data.labels": None}, ["needs labels", "motion, appearance"]),
+        ({"finetune.data.size": "huge"}, ["'huge'", "'tiny', 'quick' or 'full'"]),
+        ({"finetune.seed": -1}, ["finetune.seed", "-1"]),
+        ({"grid": 3}, ["grid"]),
+        ({"grid.size_px.x": 3}, ["grid.size_px", "is a value, not a section"]),
+        ({"pretrain.optim.base_lr": float("nan")}, ["pretrain.optim.base_lr", "finite"]),
+        ({"pretrain.target": False}, ["pretrain.target", "'normalised' or 'raw'"]),
+        ({"finetune.clip.hflip": "False"}, ["finetune.clip.hflip", "boolean"]),
+    ],
+)
+def test_bad_values_say_what_is_wrong(settings, words):
+    with pytest.raises(ConfigError) as caught:
+        quick("motion").replace(settings).runs()
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_field_of_an_absent_section():
+    with pytest.raises(ConfigError, match=r"pretrain is null"):
+        quick("motion").replace({"pretrain": None}).replace({"pretrain.mask.ratio": 0.5})
+
+
+def test_an_unknown_key_in_a_file_names_the_near_word_and_the_file():
+    values = quick("motion").model_dump()
+    values["pretrain"]["mask"]["ration"] = 0.9
+    with pytest.raises(ConfigError, match=r"config\.json.*pretrain\.mask\.ration: unknown key.*Did you mean 'ratio'"):
+        validate(Recipe, values, "config.json")
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        load_run("{}", "config.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.b=0.9", ("a.b", 0.9)),
+        ("a=true", ("a", True)),
+        ("a=null", ("a", None)),
+        ("a=frame", ("a", "frame")),
+        ("a=[1.0, 0.5]", ("a", (1.0, 0.5))),
+    ],
+)
+def test_settings_are_typed(text, expected):
+    assert parse_setting(text) == expected
+
+
+@pytest.mark.parametrize("text", ["a", "=3", ""])
+def test_settings_need_path_and_value(text):
+    with pytest.raises(ConfigError, match="path=value"):
+        parse_setting(text)
+
+
+def test_the_papers_counts():
+    """Reference 4.2: tube 0.9 hides 176 of 196 positions in 8 slices; random floor(0.9 x 1568)."""
+    assert MaskConfig(kind="tube", ratio=0.9).num_hidden(PAPER) == 1408
+    assert MaskConfig(kind="random", ratio=0.9).num_hidden(PAPER) == 1411
+    assert MaskConfig(kind="frame", ratio=0.875).num_hidden(PAPER) == 7 * 196
+    assert (PAPER.num_cubes, PAPER.cube_values) == (1568, 1536)
+
+
+def test_leaves_are_dotted_paths():
+    found = leaves(quick("motion"))
+    assert found["pretrain.mask.ratio"] == 0.75
+    assert "grid.num_frames" in found
+    assert not any(isinstance(value, dict) for value in found.values())

@@ -1,0 +1,79 @@
+"""Evaluation is exact: every video once, never replaced; top-k counts what it says. Training replaces by a rule."""
+
+import csv
+import shutil
+
+import pytest
+import torch
+from conftest import run_chain
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import top_k_accuracy_score
+
+from vmae.data.embedded import embedded_dir
+from vmae.errors import DataError
+from vmae.runs import Store
+from vmae.train.evaluate import _top
+
+
+@given(st.integers(0, 2**31), st.sampled_from([1, 3, 5]))
+def test_top_k_agrees_with_scikit_learn(seed, k):
+    torch.manual_seed(seed)
+    scores = torch.rand(40, 8)
+    labels = torch.randint(0, 8, (40,)).tolist()
+    rows = [(i, label, p) for i, (label, p) in enumerate(zip(labels, scores.tolist(), strict=True))]
+    assert _top(rows, k) == pytest.approx(top_k_accuracy_score(labels, scores.numpy(), k=k, labels=range(8)))
+
+
+def test_a_constant_prediction_is_not_right_for_all():
+    rows = [(i, i % 4, [0.25] * 4) for i in range(8)]
+    assert _top(rows, 1) == 0.25
+
+
+@pytest.fixture
+def own_data(data_root, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(embedded_dir(data_root, "tiny", 0), embedded_dir(root, "tiny", 0))
+    return root
+
+
+def test_an_unreadable_test_video_is_named_and_counted(recipe, store, runtime, own_data):
+    videos = embedded_dir(own_data, "tiny", 0) / "videos" / "test"
+    (videos / "00003.mp4").write_bytes((videos / "00003.mp4").read_bytes()[:200])
+    results = run_chain(store, recipe, runtime.model_copy(update={"data_root": str(own_data)}))
+    metrics = results["evaluate"].metrics
+    assert (metrics["num_scored"], metrics["num_expected"]) == (31, 32)
+    assert "00003.mp4" in metrics["unread"][0]
+    rows = list(csv.DictReader(store.run(results["evaluate"].run_id).predictions.open()))
+    assert len(rows) == 31
+    assert not any("00003" in row["video"] for row in rows)
+    correct = sum(row["label"] == row["predicted"] for row in rows)
+    assert metrics["top1"] == pytest.approx(100 * correct / 31)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_bad_training_video_is_replaced_by_a_rule_and_counted(cache, recipe, tmp_path, runtime, own_data):
+    videos = embedded_dir(own_data, "tiny", 0) / "videos" / "pretrain"
+    (videos / "00010.mp4").write_bytes(b"not a video, but not empty either")
+    place = runtime.model_copy(update={"data_root": str(own_data), "cache": cache})
+    first, second = (run_chain(Store(tmp_path / name), recipe, place, upto="pretrain")["pretrain"] for name in "ab")
+    assert first.compute["num_replaced"] == 2, "once per epoch"
+    assert first.metrics == second.metrics
+
+
+def test_too_many_bad_videos_stop_the_run(recipe, store, runtime, own_data):
+    for video in sorted((embedded_dir(own_data, "tiny", 0) / "videos" / "pretrain").glob("*.mp4"))[:20]:
+        video.write_bytes(b"broken")
+    with pytest.raises(DataError, match="clips came from videos that cannot be read; allowed: 10%"):
+        run_chain(store, recipe, runtime.model_copy(update={"data_root": str(own_data)}), upto="pretrain")
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty"])
+def test_missing_and_empty_videos_are_refused_before_training(damage, recipe, store, runtime, own_data):
+    video = embedded_dir(own_data, "tiny", 0) / "videos" / "train" / "00001.mp4"
+    video.unlink()
+    if damage == "empty":
+        video.touch()
+    scratch = recipe.replace({"pretrain": None})
+    with pytest.raises(DataError, match=rf"1 of 32 videos .*00001\.mp4 is {damage}"):
+        run_chain(store, scratch, runtime.model_copy(update={"data_root": str(own_data)}), upto="finetune")

@@ -1,0 +1,139 @@
+"""The maths does not depend on the machine: ranks, micro-batches and loader workers change nothing but the last digits."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, clean_environment, run_chain
+
+from vmae.data.clips import TrainBatches, load
+from vmae.data.source import frames_of, labels_of, manifest_of
+from vmae.identity import run_id
+from vmae.results import read_metrics
+from vmae.runs import Store
+from vmae.train.checkpoint import load_weights
+
+
+def losses(place):
+    return [row.value for row in read_metrics(place.metrics) if row.metric == "loss"]
+
+
+def assert_close_runs(place, other):
+    torch.testing.assert_close(torch.tensor(losses(place)), torch.tensor(losses(other)), rtol=2e-4, atol=1e-5)
+    ours, theirs = load_weights(place.weights), load_weights(other.weights)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-2, atol=1e-4, msg=name)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, recipe, runtime):
+    store = Store(tmp_path_factory.mktemp("reference"))
+    run_chain(store, recipe, runtime, upto="evaluate")
+    return store
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_micro_batches_of_any_size_give_the_same_run(stage, recipe, store, reference, runtime):
+    results = run_chain(store, recipe, runtime.model_copy(update={"micro_batch_size": 5}), upto=stage)
+    id_ = results[stage].run_id
+    assert_close_runs(store.run(id_), reference.run(id_))
+
+
+def test_loader_workers_change_no_bit(recipe, store, reference, runtime):
+    results = run_chain(store, recipe, runtime.model_copy(update={"num_workers": 2}), upto="pretrain")
+    id_ = results["pretrain"].run_id
+    assert store.run(id_).weights.read_bytes() == reference.run(id_).weights.read_bytes()
+
+
+def test_reading_without_the_cache_changes_no_bit(recipe, store, reference, runtime):
+    results = run_chain(store, recipe, runtime.model_copy(update={"cache": False}), upto="pretrain")
+    id_ = results["pretrain"].run_id
+    assert store.run(id_).weights.read_bytes() == reference.run(id_).weights.read_bytes()
+
+
+def test_two_ranks_give_the_run_of_one(recipe, store, reference, runtime):
+    """torchrun's environment with gloo on the CPU, through the same command."""
+    for run in recipe.runs():
+        place = store.run(run_id(run))
+        place.create(run)
+        place.runtime.write_text(runtime.model_dump_json())
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, "-m", "vmae", "run", str(place.path)],
+                cwd=ROOT,
+                env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for r in range(2)
+        ]
+        texts = [rank.communicate(timeout=120)[0] for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [0, 0], texts
+        result, expected = place.read_result(), reference.run(place.id).read_result()
+        assert result.provenance["num_ranks"] == 2
+        if run.stage == "evaluate":
+            assert result.metrics["num_scored"] == expected.metrics["num_scored"] == 32, "each video once"
+            assert result.metrics["top1"] == pytest.approx(expected.metrics["top1"], abs=100 / 32 + 1e-9)
+        else:
+            assert_close_runs(place, reference.run(place.id))
+
+
+@pytest.fixture(scope="module")
+def batches(recipe, runtime):
+    manifest = manifest_of(recipe.finetune.data, runtime)
+    source = frames_of(manifest, "train", runtime)
+    labels = labels_of(manifest, "train")
+
+    def make(rank=0, num_ranks=1, seed=0):
+        clip, mask = recipe.finetune.clip, recipe.pretrain.mask
+        return TrainBatches(source, labels, clip, recipe.grid, mask, seed, batch_size=8, rank=rank, num_ranks=num_ranks)
+
+    return make
+
+
+def test_ranks_share_the_global_batch(batches):
+    whole = batches()[5]
+    parts = [batches(rank, 4)[5] for rank in range(4)]
+    for name in ("clips", "hidden", "labels"):
+        merged = torch.stack([getattr(p, name) for p in parts], dim=1).flatten(0, 1)
+        assert torch.equal(merged, getattr(whole, name)), name
+
+
+def test_an_epoch_shows_every_video_once_in_an_order_of_its_own(batches):
+    made = batches()
+    epochs = [[made._order(step) for step in range(first, first + 4)] for first in (0, 4)]
+    flat = [[sample for part in epoch for sample in part] for epoch in epochs]
+    assert [sorted(samples) for samples in flat] == [list(range(32))] * 2
+    assert flat[0] != flat[1]
+
+
+def test_starting_late_gives_the_same_batches(batches):
+    steps = list(load(batches(), range(8), 0, torch.device("cpu")))
+    late = list(load(batches(), range(5, 8), 2, torch.device("cpu")))
+    for a, b in zip(steps[5:], late, strict=True):
+        assert torch.equal(a.clips, b.clips)
+        assert torch.equal(a.hidden, b.hidden)
+
+
+def test_clips_differ_between_epochs_and_seeds(batches):
+    assert not torch.equal(batches()[0].clips, batches(seed=1)[0].clips)
+    assert not torch.equal(batches()[0].hidden, batches()[4].hidden)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused():
+    from vmae.errors import ConfigError
+    from vmae.train.distributed import World
+
+    with pytest.raises(ConfigError, match=r"batch_size = 16.*3 processes"):
+        World(0, 3, torch.device("cpu")).share(16)
+
+
+def test_the_environment_is_left_alone():
+    assert "RANK" not in os.environ

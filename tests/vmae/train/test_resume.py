@@ -1,0 +1,167 @@
+"""Interrupted equals uninterrupted: same rows, same weights, bit for bit on the CPU."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, clean_environment, run_chain
+
+from vmae.errors import CheckpointError, Interrupted
+from vmae.identity import run_id
+from vmae.job import work
+from vmae.results import read_metrics
+from vmae.runs import Store
+from vmae.train.checkpoint import load_checkpoint, load_weights
+
+
+def numbers(place):
+    return [(row.step, row.metric, row.value) for row in read_metrics(place.metrics) if row.metric in ("loss", "lr", "grad_norm")]
+
+
+def prepare(store, recipe, stage):
+    run = next(run for run in recipe.runs() if run.stage == stage)
+    place = store.run(run_id(run))
+    place.create(run)
+    return place
+
+
+def assert_equal_runs(place, other):
+    assert numbers(place) == numbers(other)
+    assert numbers(place)
+    assert place.weights.read_bytes() == other.weights.read_bytes()
+
+
+@pytest.fixture
+def dropping(recipe):
+    return recipe.replace({"finetune.drop_path_rate": 0.2})
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_stopped_at_every_step(stage, dropping, store, tmp_path, runtime, monkeypatch):
+    """A signal at each step boundary in turn, log interval 3 so that stops fall inside it, then one undisturbed run beside."""
+    slow_log = runtime.model_copy(update={"log_every_steps": 3})
+    reference = Store(tmp_path / "reference")
+    run_chain(reference, dropping, slow_log, upto=stage)
+    if stage == "finetune":
+        run_chain(store, dropping, slow_log, upto="pretrain")
+    place = prepare(store, dropping, stage)
+
+    from vmae.train import training
+
+    update = training.Training.update
+
+    def then_stop(self, loss_of):
+        update(self, loss_of)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    num_stops = 0
+    monkeypatch.setattr(training.Training, "update", then_stop)
+    while not place.result.exists():
+        try:
+            work(place, slow_log)
+        except Interrupted:
+            num_stops += 1
+            assert place.state() == "interrupted"
+            assert "SIGUSR2 at step" in place.read_stopped()["reason"]
+    assert num_stops >= 6
+    assert place.read_result().compute["num_restarts"] == num_stops
+    assert_equal_runs(place, reference.run(place.id))
+    assert not place.checkpoint.exists(), "a done run keeps no checkpoint"
+
+
+def test_kill_9_in_the_middle(recipe, store, tmp_path, runtime):
+    """The process is shot while training; what the next one makes is what an undisturbed one makes."""
+    slow = recipe.replace({"pretrain.optim.epochs": 60})
+    reference = Store(tmp_path / "reference")
+    run_chain(reference, slow, runtime, upto="pretrain")
+    place = prepare(store, slow, "pretrain")
+    place.runtime.write_text(runtime.model_copy(update={"checkpoint_every_s": 0.0}).model_dump_json())
+    command = [sys.executable, "-m", "vmae", "run", str(place.path)]
+    process = subprocess.Popen(command, cwd=ROOT, env=clean_environment(), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(numbers(place)) < 60 and time.monotonic() < deadline:
+        assert process.poll() is None, "it finished before it could be shot"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert place.state() == "interrupted", "killed without a word, but a checkpoint is there"
+    assert not place.result.exists()
+    result = work(place)
+    assert result.compute["num_restarts"] == 1
+    assert_equal_runs(place, reference.run(place.id))
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(recipe, store, tmp_path, runtime, monkeypatch, capsys):
+    reference = Store(tmp_path / "reference")
+    run_chain(reference, recipe, runtime, upto="pretrain")
+    place = prepare(store, recipe, "pretrain")
+    interrupt_after(monkeypatch, 5)
+    with pytest.raises(Interrupted):
+        work(place, runtime.model_copy(update={"checkpoint_every_s": 0.0}))
+    assert place.previous_checkpoint.exists()
+    place.checkpoint.write_bytes(place.checkpoint.read_bytes()[:1000])
+    monkeypatch.undo()
+    work(place, runtime)
+    assert "resuming from previous.pt" in capsys.readouterr().out
+    assert_equal_runs(place, reference.run(place.id))
+
+
+def test_no_usable_checkpoint_is_refused_not_restarted(recipe, store, runtime, monkeypatch):
+    place = prepare(store, recipe, "pretrain")
+    interrupt_after(monkeypatch, 5)
+    with pytest.raises(Interrupted):
+        work(place, runtime)
+    place.checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"last\.pt.*remove them to start over"):
+        work(place, runtime)
+    assert place.state() == "failed"
+
+
+def test_checkpoints_are_read_without_running_code(tmp_path, store, recipe):
+    place = prepare(store, recipe, "pretrain")
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"model": Evil()}, place.checkpoint)
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(place, model, torch.optim.AdamW(model.parameters()))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_weights_errors_name_the_file(tmp_path):
+    with pytest.raises(CheckpointError, match=r"missing\.safetensors"):
+        load_weights(tmp_path / "missing.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors"):
+        load_weights(tmp_path / "cut.safetensors")
+
+
+def test_a_diverged_run_is_said_to_be_so_and_has_no_weights(recipe, store, runtime):
+    wild = recipe.replace({"pretrain.optim.base_lr": 1e30, "pretrain.optim.warmup_epochs": 0})
+    result = run_chain(store, wild, runtime, upto="pretrain")["pretrain"]
+    place = store.run(result.run_id)
+    assert result.status == place.state() == "diverged"
+    assert "not finite at step" in result.metrics["reason"]
+    assert not place.weights.exists()
+    assert json.loads(place.result.read_text())["status"] == "diverged"
+
+
+def interrupt_after(monkeypatch, num_steps):
+    from vmae.train import training
+
+    update = training.Training.update
+
+    def counting(self, loss_of):
+        update(self, loss_of)
+        if self.progress.step == num_steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(training.Training, "update", counting)

@@ -1,0 +1,105 @@
+"""Renders and encodes the embedded video set; `vmae data make` calls it."""
+
+import json
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+import av
+import numpy as np
+from rich.progress import Progress
+
+from vmae.data.embedded import EMBEDDED_VERSION, LABEL_SETS, SIZES, embedded_dir, video_path
+from vmae.data.manifest import VideoRow, list_sha256, write_manifest
+from vmae.data.scene import Scene, draw_specs, render
+from vmae.errors import DataError
+from vmae.files import write_atomic
+from vmae.runtime import num_cpus
+
+VIDEOS_PER_TASK = 40
+ENCODER = {"codec": "libx264", "pix_fmt": "yuv420p", "fps": 12, "crf": "10", "preset": "veryfast", "g": "20", "bf": "0"}
+
+
+def make_embedded(data_root: Path, size: str, seed: int = 0, num_workers: int | None = None, progress: bool = True) -> Path:
+    """Render and encode what is missing of a set and return its folder.
+
+    Safe to interrupt and call again: files appear whole or not at all, the manifests and info.json last.
+
+    Args:
+        num_workers: processes; None takes all cores allowed to this process.
+        progress: show a bar with time to go.
+
+    Raises:
+        DataError: unknown size, or a root that cannot be written.
+    """
+    folder = embedded_dir(data_root, size, seed)
+    info_file = folder / "info.json"
+    if info_file.exists():
+        return folder
+    scene = Scene()
+    missing = []
+    try:
+        for split, count in SIZES[size].items():
+            (folder / "videos" / split).mkdir(parents=True, exist_ok=True)
+            missing += [(split, i) for i in range(count) if not (folder / video_path(split, i)).exists()]
+    except OSError as error:
+        raise DataError(f"cannot write {folder}: {error.strerror}") from error
+    _encode_all(folder, size, seed, missing, num_workers or num_cpus(), progress)
+
+    hashes = {}
+    for labels in LABEL_SETS:
+        rows = [
+            VideoRow(video_path(split, i), getattr(spec, labels), split)
+            for split, count in SIZES[size].items()
+            for i, spec in enumerate(draw_specs(scene, seed, split, count))
+        ]
+        write_manifest(folder / f"{labels}.csv", rows)
+        hashes[labels] = list_sha256(rows)
+    info = {"size": size, "seed": seed, "version": EMBEDDED_VERSION, "scene": asdict(scene), "videos": SIZES[size]}
+    write_atomic(info_file, (json.dumps(info | {"list_sha256": hashes, "encoder": ENCODER}, indent=1) + "\n").encode())
+    return folder
+
+
+def encode(path: Path, frames: np.ndarray) -> None:
+    """Write uint8 `frames` [T, H, W, 3] as H.264 mp4, atomically; equal frames give equal bytes."""
+
+    def write(temporary: Path) -> None:
+        with av.open(str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+            stream = container.add_stream(str(ENCODER["codec"]), rate=int(str(ENCODER["fps"])))
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = str(ENCODER["pix_fmt"])
+            stream.codec_context.thread_count = 1
+            stream.options = {k: str(ENCODER[k]) for k in ("crf", "preset", "g", "bf")} | {"flags": "+bitexact"}
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+
+    write_atomic(path, write)
+
+
+def _encode_some(folder: Path, size: str, seed: int, split: str, indices: list[int]) -> int:
+    scene = Scene()
+    specs = draw_specs(scene, seed, split, SIZES[size][split])
+    for index in indices:
+        encode(folder / video_path(split, index), render(scene, specs[index]))
+    return len(indices)
+
+
+def _encode_all(folder: Path, size: str, seed: int, missing: list[tuple[str, int]], num_workers: int, progress: bool) -> None:
+    tasks = []
+    for split in SIZES[size]:
+        indices = [i for s, i in missing if s == split]
+        tasks += [(split, indices[k : k + VIDEOS_PER_TASK]) for k in range(0, len(indices), VIDEOS_PER_TASK)]
+    with (
+        Progress(disable=not progress or not missing) as bar,
+        ProcessPoolExecutor(min(num_workers, max(1, len(tasks))), mp_context=get_context("spawn")) as pool,
+    ):
+        shown = bar.add_task(f"embedded set {size}: {len(missing)} videos", total=len(missing))
+        futures = [pool.submit(_encode_some, folder, size, seed, split, indices) for split, indices in tasks]
+        try:
+            for future in as_completed(futures):
+                bar.advance(shown, future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
