@@ -17,30 +17,31 @@ from vmae.recipe import Recipe
 
 
 def quick(labels: str) -> Recipe:
-    """Return the 2-core recipe: 16 frames of 32 px in 128 cubes, a 3-block encoder, minutes per arm (found in LOG.md).
+    """Return the 2-core recipe: 16 frames of 32 px in 128 cubes, a 3-block encoder, minutes per arm (LOG.md: how found).
 
-    Raw pixels, not normalised ones: most cubes are flat black, where normalising would make coding noise the target.
+    It leaves the paper where the scale asks for it: raw pixels (most cubes are flat black, where normalising would make coding
+    noise the target), separable positions (learned in half the steps here), narrow MLPs (18 % more clips per second).
     """
-    clip = ClipConfig(frame_stride=1)
+    shape = {"num_heads": 4, "mlp_ratio": 2.0, "positions": "sincos_3d"}
     return Recipe(
         grid=CubeGrid(num_frames=16, size_px=32, tubelet_frames=2, patch_px=8),
-        encoder=EncoderConfig(width=96, depth=3, num_heads=4),
+        encoder=EncoderConfig(width=96, depth=3, **shape),  # type: ignore[arg-type]
         pretrain=PretrainConfig(
             data=EmbeddedSet(size="quick"),
-            clip=clip,
+            clip=ClipConfig(frame_stride=1),
             mask=MaskConfig(kind="tube", ratio=0.75),
-            decoder=DecoderConfig(width=64, depth=1, num_heads=4),
+            decoder=DecoderConfig(width=64, depth=1, **shape),  # type: ignore[arg-type]
             target="raw",
             optim=OptimConfig(
-                epochs=15, warmup_epochs=1, batch_size=64, base_lr=4e-3, min_base_lr=0.0, weight_decay=0.05, beta2=0.95
+                epochs=13, warmup_epochs=0.5, batch_size=32, base_lr=16e-3, min_base_lr=0.0, weight_decay=0.05, grad_clip_norm=1.0
             ),
             precision="fp32",
         ),
         finetune=FinetuneConfig(
             data=EmbeddedSet(size="quick", labels=labels),  # type: ignore[arg-type]
-            clip=clip,
+            clip=ClipConfig(frame_stride=1, roll=True),
             optim=FinetuneOptimConfig(
-                epochs=20, warmup_epochs=2, batch_size=40, base_lr=6.4e-3, min_base_lr=0.0, layer_decay=1.0, grad_clip_norm=1.0
+                epochs=14, warmup_epochs=1.4, batch_size=25, base_lr=10e-3, min_base_lr=0.0, layer_decay=1.0, grad_clip_norm=1.0
             ),
             drop_path_rate=0.0,
             precision="fp32",

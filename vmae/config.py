@@ -85,6 +85,7 @@ class ClipConfig(Config):
         Field(min_length=1, description="short-side shares; released pre-training draws from (1, .875, .75, .66)"),
     ] = (1.0,)
     hflip: Annotated[bool, Field(description="flip half of the clips; wrong where left and right are labels")] = False
+    roll: Annotated[bool, Field(description="shift cyclically in space; right only on a torus, as the embedded set is")] = False
 
 
 class EncoderConfig(Config):
@@ -94,6 +95,9 @@ class EncoderConfig(Config):
     depth: Positive = 12
     num_heads: Positive = 12
     mlp_ratio: Annotated[float, Field(gt=0.0)] = 4.0
+    positions: Annotated[
+        Literal["sincos_1d", "sincos_3d"], Field(description="over the flat cube index, as released; or a third per axis")
+    ] = "sincos_1d"
 
     @model_validator(mode="after")
     def _heads(self) -> "EncoderConfig":

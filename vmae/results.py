@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vmae.errors import ResultsError
+from vmae.errors import ResultsError, RunDirError
 from vmae.files import write_atomic
 
 
@@ -56,19 +56,22 @@ class MetricsLog:
             if row.value is not None and not math.isfinite(row.value):
                 values["value"] = None
             lines.append(json.dumps(values) + "\n")
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("".join(lines))
+        except OSError as error:
+            raise RunDirError(f"cannot write {self.path}: {error.strerror}") from error
 
     def truncate_after(self, step: int) -> None:
         """Drop rows past `step`, and a half-written last line, so that a resumed run logs nothing twice."""
-        if self.path.exists():
+        if self.path.is_file():
             kept = [json.dumps(asdict(row)) + "\n" for row in read_metrics(self.path) if row.step <= step]
             write_atomic(self.path, "".join(kept).encode())
 
 
 def read_metrics(path: Path) -> list[MetricRow]:
     """Read the rows; an unfinished last line (a writer killed mid-line) is left out, any other damage is a ResultsError."""
-    if not path.exists():
+    if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = []

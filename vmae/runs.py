@@ -149,8 +149,8 @@ class RunDir:
         if self.is_claimed():
             return "running"
         recorded: State = self.read_stopped().get("state", "missing")
-        if recorded == "missing" and self.checkpoint.exists():
-            return "interrupted"  # killed without a word: the checkpoint is there, the process is not
+        if recorded == "missing" and (self.checkpoint.exists() or self.previous_checkpoint.exists()):
+            return "interrupted"  # killed without a word: a checkpoint is there, the process is not
         return recorded
 
 

@@ -10,7 +10,7 @@ from vmae.config import ClipConfig
 
 
 def random_view(clip: Tensor, config: ClipConfig, size_px: int, rng: np.random.Generator) -> Tensor:
-    """Return a random crop of `clip` uint8 [C, T, H, W], resized to `size_px`, the same for all frames; perhaps flipped.
+    """Return a random crop of `clip` uint8 [C, T, H, W], resized to `size_px`, the same for all frames; perhaps shifted, flipped.
 
     Height and width are drawn from `crop_scales` times the short side, at most one scale apart (distortion), at one of 13
     fixed places (corners, edge and quarter points, centre), as the released GroupMultiScaleCrop does.
@@ -27,6 +27,8 @@ def random_view(clip: Tensor, config: ClipConfig, size_px: int, rng: np.random.G
         clip = F.resized_crop(clip, top, left, crop_h, crop_w, [size_px, size_px], InterpolationMode.BILINEAR)
     elif (crop_h, crop_w) != (height, width):
         clip = clip[..., top : top + crop_h, left : left + crop_w]
+    if config.roll:
+        clip = clip.roll((int(rng.integers(size_px)), int(rng.integers(size_px))), dims=(-2, -1))
     return clip.flip(-1) if flip else clip
 
 
@@ -42,7 +44,7 @@ def centre_view(clip: Tensor, size_px: int) -> Tensor:
 
 def is_trivial(config: ClipConfig, frame_shape: tuple[int, int], size_px: int) -> bool:
     """Return whether `random_view` would return every clip of this frame size as it is."""
-    return frame_shape == (size_px, size_px) and config.crop_scales == (1.0,) and not config.hflip
+    return frame_shape == (size_px, size_px) and config.crop_scales == (1.0,) and not (config.hflip or config.roll)
 
 
 def _places(free_h: int, free_w: int) -> list[tuple[int, int]]:

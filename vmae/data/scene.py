@@ -25,6 +25,8 @@ class Scene:
     Attributes:
         speed_px: range of a video's mean speed, pixels per frame.
         speed_jitter: each frame's step is the mean speed times 1 + U(-jitter, jitter).
+        shake_px: standard deviation of an independent displacement of each frame. It hides the direction from any two frames and
+            leaves it in the whole clip, so that motion has to be integrated over time.
         num_blobs: static grey spots per video, at `blob_brightness`, so that what is bright need not be the digit.
     """
 
@@ -33,6 +35,7 @@ class Scene:
     digit_px: int = 18
     speed_px: tuple[float, float] = (0.8, 1.6)
     speed_jitter: float = 0.3
+    shake_px: float = 2.0
     brightness: tuple[float, float] = (0.7, 1.0)
     num_blobs: int = 0
     blob_brightness: float = 0.3
@@ -43,6 +46,8 @@ class Scene:
             raise ConfigError(f"digit_px = {self.digit_px}; allowed: 8 to size_px = {self.size_px}")
         if not 0 < self.speed_px[0] <= self.speed_px[1]:
             raise ConfigError(f"speed_px = {self.speed_px}; allowed: 0 < low <= high")
+        if not self.shake_px >= 0:
+            raise ConfigError(f"shake_px = {self.shake_px}; allowed: 0 or more")
         if not 0 <= self.speed_jitter < 1:
             raise ConfigError(f"speed_jitter = {self.speed_jitter}; allowed: 0 <= jitter < 1, so that no step goes back")
 
@@ -56,6 +61,7 @@ class VideoSpec:
     digit: int
     start: tuple[float, float]
     steps_px: tuple[float, ...]
+    shakes_px: tuple[tuple[float, float], ...]
     brightness: float
     blobs: tuple[tuple[float, float, float], ...] = field(default=())
 
@@ -87,6 +93,7 @@ def _draw(scene: Scene, rng: np.random.Generator, motion: int, appearance: int, 
     start = rng.uniform(0, scene.size_px, 2)
     speed = rng.uniform(*scene.speed_px)
     steps = speed * (1 + scene.speed_jitter * rng.uniform(-1, 1, scene.num_frames - 1))
+    shakes = rng.normal(0, scene.shake_px, (scene.num_frames, 2))
     brightness = rng.uniform(*scene.brightness)
     blobs = [(*rng.uniform(0, scene.size_px, 2), rng.uniform(1.5, 3.5)) for _ in range(scene.num_blobs)]
     return VideoSpec(
@@ -95,6 +102,7 @@ def _draw(scene: Scene, rng: np.random.Generator, motion: int, appearance: int, 
         digit,
         (float(start[0]), float(start[1])),
         tuple(steps.tolist()),
+        tuple((float(dy), float(dx)) for dy, dx in shakes),
         float(brightness),
         tuple((float(y), float(x), float(r)) for y, x, r in blobs),
     )
@@ -133,8 +141,9 @@ def render(scene: Scene, spec: VideoSpec) -> np.ndarray:
     """Draw a video, uint8 [T, H, W, 3]; three equal channels."""
     angle = 2 * np.pi * spec.motion / NUM_DIRECTIONS
     travelled = np.concatenate([[0.0], np.cumsum(spec.steps_px)])
-    rows = spec.start[0] + travelled * np.sin(angle)
-    columns = spec.start[1] + travelled * np.cos(angle)
+    shakes = np.asarray(spec.shakes_px)
+    rows = spec.start[0] + travelled * np.sin(angle) + shakes[:, 0]
+    columns = spec.start[1] + travelled * np.cos(angle) + shakes[:, 1]
     canvas = np.repeat(_background(scene, spec)[None], scene.num_frames, axis=0)
     sprite = _sprite(spec.digit, scene.digit_px) * spec.brightness
     for frame, row, column in zip(canvas, rows, columns, strict=True):

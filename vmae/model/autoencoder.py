@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from vmae.config import DecoderConfig, PretrainRun
 from vmae.grid import CubeGrid
-from vmae.model.blocks import Encoder, LayerNorm, init_xavier, make_blocks, sincos_positions
+from vmae.model.blocks import Encoder, LayerNorm, init_xavier, make_blocks, position_table
 from vmae.model.cubes import cut, split_indices, take
 from vmae.model.targets import pixel_target, reconstruction_loss
 
@@ -19,7 +19,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.from_encoder = nn.Linear(encoder_width, config.width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.register_buffer("positions", sincos_positions(grid.num_cubes, config.width), persistent=False)
+        self.register_buffer("positions", position_table(grid, config), persistent=False)
         self.blocks = make_blocks(config)
         self.norm = LayerNorm(config.width)
         self.head = nn.Linear(config.width, grid.cube_values)

@@ -35,15 +35,32 @@ def make_blocks(config: EncoderConfig, drop_path_rate: float = 0.0) -> nn.Module
     )
 
 
-def sincos_positions(num_cubes: int, width: int) -> Tensor:
-    """Return the fixed position table [N, width]: a 1-D sinusoid over the flattened cube index, as released.
+def position_table(grid: CubeGrid, config: EncoderConfig) -> Tensor:
+    """Return the fixed positions [N, D] of a grid's cubes, `sincos_1d` as released or `sincos_3d`."""
+    if config.positions == "sincos_1d":
+        return sincos_1d(torch.arange(grid.num_cubes), config.width, period=10000)
+    return sincos_3d(grid, config.width)
 
-    Even columns hold sin, odd ones cos, of index / 10000^(2 floor(j / 2) / width).
-    """
-    index = torch.arange(num_cubes, dtype=torch.float64)[:, None]
+
+def sincos_1d(index: Tensor, width: int, period: float) -> Tensor:
+    """Return the sinusoid of `index` [N]: sin on even, cos on odd columns j, of index / period^(2 floor(j / 2) / width)."""
     column = torch.arange(width)
-    angle = index / 10000 ** (2 * (column // 2).double() / width)
+    angle = index.double()[:, None] / period ** (2 * (column // 2).double() / width)
     return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
+
+
+def sincos_3d(grid: CubeGrid, width: int) -> Tensor:
+    """Return separable positions [N, width]: a third of the columns for each of slice, row and column.
+
+    The period is 100, not 10000: an axis has at most some dozens of cubes, and slower waves would be constants on it.
+    """
+    slices, rows, columns = torch.meshgrid(
+        torch.arange(grid.num_slices), torch.arange(grid.side), torch.arange(grid.side), indexing="ij"
+    )
+    third = width // 6 * 2
+    widths = (width - 2 * third, third, third)
+    parts = [sincos_1d(axis.flatten(), w, period=100) for axis, w in zip((slices, rows, columns), widths, strict=True)]
+    return torch.cat(parts, dim=1)
 
 
 class CubeEmbedding(nn.Module):
@@ -77,7 +94,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.grid, self.width = grid, config.width
         self.embed = CubeEmbedding(grid, config.width)
-        self.register_buffer("positions", sincos_positions(grid.num_cubes, config.width), persistent=False)
+        self.register_buffer("positions", position_table(grid, config), persistent=False)
         self.blocks = make_blocks(config, drop_path_rate)
         self.norm = LayerNorm(config.width) if final_norm else nn.Identity()
 

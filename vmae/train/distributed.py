@@ -34,9 +34,9 @@ class World:
             return model
         return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
 
-    def any(self, flag: bool) -> bool:
-        """Return whether any rank says so, the same answer on every rank."""
-        return flag if self.size == 1 else bool(self.total([float(flag)])[0])
+    def any(self, *flags: bool) -> list[bool]:
+        """Return, for each flag, whether any rank has it: the same answer on every rank, so that all act alike."""
+        return [total > 0 for total in self.total([float(flag) for flag in flags])]
 
     def total(self, values: list[float]) -> list[float]:
         """Return the sums of `values` over ranks, in float64."""

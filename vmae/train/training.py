@@ -79,12 +79,13 @@ class Training:
             self.schedule.step_update(self.progress.step)
             seed_step(self.data.seed, self.progress.step, world.rank)
             yield batch
-            if world.any(self.place.stop.requested):
+            is_due = self.progress.train_s - self._saved_s >= runtime.checkpoint_every_s
+            stop_here, save_here = world.any(self.place.stop.requested, is_due)
+            if stop_here or save_here:
                 self.clock.lap()
                 self.save()
+            if stop_here:
                 raise Interrupted(f"{self.place.stop.name} at step {self.progress.step} of {self.total_steps}")
-            if self.progress.train_s - self._saved_s >= runtime.checkpoint_every_s:
-                self.save()
 
     def update(self, loss_of: Callable[[slice], Tensor]) -> None:
         """Take one optimiser step on the mean loss of this rank's clips, `loss_of(part)` being the mean over a part of them.
@@ -114,8 +115,8 @@ class Training:
             self.clock.lap()
 
     def save(self) -> None:
-        """Write a checkpoint (rank 0)."""
-        self.progress.pending_losses = self.log.pending()
+        """Write a checkpoint; called on all ranks, rank 0 writes."""
+        self.progress.pending_losses = self.place.world.mean(self.log.pending())
         if self.place.world.is_main:
             save_checkpoint(self.place.run_dir, self.model, self.optimizer, self.progress)
         self._saved_s = self.progress.train_s

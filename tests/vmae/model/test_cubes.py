@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmae.grid import CubeGrid
-from vmae.model.blocks import CubeEmbedding, sincos_positions
+from vmae.model.blocks import CubeEmbedding, sincos_1d, sincos_3d
 from vmae.model.cubes import cut, join, split_indices, take
 
 GRID = CubeGrid(num_frames=4, size_px=12, tubelet_frames=2, patch_px=4)
@@ -63,9 +63,19 @@ def test_embedding_is_the_released_conv3d():
 
 def test_positions_follow_the_formula():
     """Reference 4.1: pos / 10000^(2 (j // 2) / D), sin on even columns, cos on odd ones."""
-    table = sincos_positions(7, 6)
+    table = sincos_1d(torch.arange(7), 6, period=10000)
     for pos in range(7):
         for j in range(6):
             angle = torch.tensor(pos / 10000 ** (2 * (j // 2) / 6), dtype=torch.float64)
             expected = angle.sin() if j % 2 == 0 else angle.cos()
             assert table[pos, j] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_separable_positions_tell_every_cube_and_change_one_third_per_axis():
+    table = sincos_3d(GRID, 20)
+    assert table.shape == (GRID.num_cubes, 20)
+    assert len(torch.unique(table, dim=0)) == GRID.num_cubes
+    by_axis = table.reshape(GRID.num_slices, GRID.side, GRID.side, 20)
+    assert torch.equal(by_axis[:, 0, 0, 8:], by_axis[:1, 0, 0, 8:].expand(2, -1)), "time moves the first columns only"
+    assert torch.equal(by_axis[0, :, 0, :8], by_axis[0, :1, 0, :8].expand(3, -1))
+    assert torch.equal(by_axis[0, 0, :, :14], by_axis[0, 0, :1, :14].expand(3, -1))

@@ -1,0 +1,136 @@
+"""Planning: every run once, parents first, names unique, and the cost follows the work."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ablations import mask_ratio_by_sampling
+from sweeps.presets import quick
+from vmae.config import PretrainRun
+from vmae.cost import CostModel, fit, flops_per_clip, num_clips
+from vmae.errors import ConfigError
+from vmae.grid import CubeGrid
+from vmae.identity import run_id
+from vmae.results import Result
+from vmae.study import SCRATCH, Ablation, Arm, Sweep, grid_arms, make_plan
+
+DOC = "Question?\n\nExpected: something.\n\nCost: little."
+RATIOS = Ablation("ratios", DOC, "Table 0", (*grid_arms({"pretrain.mask.ratio": (0.5, 0.75)}, "{ratio:g}"), SCRATCH), "0.75")
+KINDS = Ablation("kinds", DOC, "Table 0", grid_arms({"pretrain.mask.kind": ("tube", "random")}, "{kind}"), "tube")
+
+
+def sweep(ablations=(RATIOS,), labels=("motion",), seeds=(0,)):
+    return Sweep("s", "Purpose.", ablations, {f"d-{label}": quick(label) for label in labels}, seeds)
+
+
+def test_counts_by_hand():
+    """Two ratios and scratch: 2 pre-trainings, 3 fine-tunings, 3 evaluations; a second label set shares the pre-trainings."""
+    one = make_plan(sweep())
+    assert (one.num_declared, len(one.runs), one.num_shared) == (8, 8, 0)
+    two = make_plan(sweep(labels=("motion", "appearance")))
+    assert (two.num_declared, len(two.runs), two.num_shared) == (16, 14, 2)
+    # `kinds` adds random; its tube arm is the 0.75 of `ratios`: three runs shared.
+    both = make_plan(sweep(ablations=(RATIOS, KINDS)))
+    assert (both.num_declared, len(both.runs), both.num_shared) == (14, 11, 3)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=3, unique=True))
+def test_parents_come_first_and_seeds_are_paired(seeds):
+    plan = make_plan(sweep(seeds=tuple(seeds)))
+    order = list(plan.runs)
+    for child, parent in plan.parents.items():
+        assert order.index(parent) < order.index(child)
+    for cell in plan.cells:
+        for seed, runs in cell.replicates.items():
+            finetune = plan.runs[runs["finetune"]]
+            assert finetune.finetune.seed == seed
+            assert finetune.parent is None or finetune.parent.pretrain.seed == seed
+    assert all(run_id(run) == id_ for id_, run in plan.runs.items())
+
+
+def test_scratch_has_no_pretraining():
+    plan = make_plan(sweep())
+    scratch = next(cell for cell in plan.cells if cell.arm == "scratch")
+    assert set(scratch.replicates[0]) == {"finetune", "evaluate"}
+
+
+def test_a_bad_arm_names_sweep_ablation_arm_and_data_set():
+    bad = Ablation("bad", DOC, "", (Arm("all", {"pretrain.mask.ratio": 1.5}),), "all")
+    with pytest.raises(ConfigError, match=r"sweep s, ablation bad, arm 'all', data set d-motion: pretrain\.mask\.ratio = 1\.5"):
+        make_plan(sweep(ablations=(bad,)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"baseline": "0.57"}, "no arm '0.57' as baseline"),
+        ({"arms": (Arm("a", {}), Arm("a", {}))}, "two arms have one name"),
+        ({"doc": "Question?"}, "no 'Expected:' paragraph"),
+        ({"doc": "Question?\n\nExpected: x"}, "no 'Cost:' paragraph"),
+    ],
+)
+def test_a_careless_declaration_is_refused(arguments, words):
+    values = {"name": "a", "doc": DOC, "paper": "", "arms": RATIOS.arms, "baseline": "0.75"} | arguments
+    with pytest.raises(ConfigError, match=words):
+        Ablation(**values)
+
+
+def test_doubled_seeds_are_refused():
+    with pytest.raises(ConfigError, match="seeds"):
+        make_plan(sweep(seeds=(0, 0)))
+
+
+def test_an_arm_wins_over_an_override():
+    plan = make_plan(sweep(), {"pretrain.mask.ratio": 0.875, "finetune.optim.epochs": 3})
+    ratios = {run.pretrain.mask.ratio for run in plan.runs.values() if isinstance(run, PretrainRun)}
+    assert ratios == {0.5, 0.75}
+    assert {run.finetune.optim.epochs for run in plan.runs.values() if run.stage == "finetune"} == {3}
+
+
+def test_the_plan_as_json_holds_every_run():
+    plan = make_plan(sweep())
+    written = plan.to_json()
+    assert set(written["runs"]) == set(plan.runs)
+    assert [cell["arm"] for cell in written["cells"]] == ["0.5", "0.75", "scratch"]
+
+
+def test_the_declared_ablation_covers_the_issue_of_masks():
+    kinds = [
+        (arm.settings.get("pretrain.mask.kind"), arm.settings.get("pretrain.mask.ratio"))
+        for arm in mask_ratio_by_sampling.ABLATION.arms
+    ]
+    assert sum(kind == "tube" for kind, _ in kinds) >= 4
+    assert sum(kind == "random" for kind, _ in kinds) >= 4
+    assert ("frame", 0.875) in kinds
+
+
+def test_flops_of_the_papers_setting():
+    """performance.md counts 199.7 GFLOP per clip for ViT-B 16x224 tube 0.9 with a 4-block decoder of width 384."""
+    recipe = quick("motion").replace(
+        {
+            "grid.size_px": 224,
+            "grid.patch_px": 16,
+            "encoder.width": 768,
+            "encoder.depth": 12,
+            "encoder.num_heads": 12,
+            "encoder.mlp_ratio": 4.0,
+            "pretrain.decoder.mlp_ratio": 4.0,
+            "pretrain.decoder.width": 384,
+            "pretrain.decoder.depth": 4,
+            "pretrain.decoder.num_heads": 6,
+            "pretrain.mask.ratio": 0.9,
+        }
+    )
+    assert recipe.grid == CubeGrid()
+    assert flops_per_clip(recipe.runs()[0]) == pytest.approx(199.7e9, rel=0.03)
+
+
+def test_cost_learns_from_finished_runs():
+    run = quick("motion").runs()[0]
+    seconds = num_clips(run) * flops_per_clip(run) / 7e9
+    result = Result("x", "y", "pretrain", "done", {}, {"train_s": seconds}, {})
+    model = fit([(run, result)])
+    assert model.gflops["pretrain"] == pytest.approx(7.0)
+    assert model.seconds(run) == pytest.approx(seconds)
+    assert model.measured == {"pretrain"}
+    assert isinstance(fit([]), CostModel)
