@@ -44,6 +44,7 @@ def quick(labels: str) -> Recipe:
                 epochs=14, warmup_epochs=1.4, batch_size=25, base_lr=10e-3, min_base_lr=0.0, layer_decay=1.0, grad_clip_norm=1.0
             ),
             drop_path_rate=0.0,
+            init="xavier",
             precision="fp32",
         ),
         evaluate=EvaluateConfig(num_clips=1),

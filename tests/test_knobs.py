@@ -75,6 +75,7 @@ ONE_VALUE_TODAY = {  # fields that the embedded set leaves no choice in
     "finetune.data.source",
     "finetune.data.version",
 }
+FROM_SCRATCH_ONLY = {"finetune.init"}  # seen at the end of this file
 OTHER_VIDEOS = {"pretrain.data.size", "finetune.data.size"}  # another size is other videos: seen below without making them
 
 
@@ -107,7 +108,7 @@ def observe(store, recipe, runtime, stage) -> dict:
 
 def test_every_field_has_an_alternative(recipe):
     fields = set(leaves(recipe))
-    assert fields == set(ALTERNATIVES) | ONE_VALUE_TODAY | OTHER_VIDEOS
+    assert fields == set(ALTERNATIVES) | ONE_VALUE_TODAY | OTHER_VIDEOS | FROM_SCRATCH_ONLY
 
 
 @pytest.mark.parametrize("path", ALTERNATIVES)
@@ -143,3 +144,9 @@ def test_size_moves_the_id_and_the_videos(recipe):
 def test_no_field_of_a_run_on_embedded_videos_is_outside_identity(recipe):
     for config in (recipe.pretrain, recipe.finetune, recipe.evaluate, recipe.grid, recipe.encoder, recipe.pretrain.optim):
         assert not [name for name in type(config).model_fields if mark(type(config), name, NotIdentity)]
+
+
+def test_init_moves_what_starts_from_scratch(recipe, shared_store, runtime):
+    """With a parent the blocks are loaded, so this knob can only show without one."""
+    scratch, changed = (r.replace({"pretrain": None}) for r in (recipe, recipe.replace({"finetune.init": "trunc_normal"})))
+    assert observe(shared_store, scratch, runtime, "finetune") != observe(shared_store, changed, runtime, "finetune")

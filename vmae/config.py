@@ -214,6 +214,10 @@ class FinetuneConfig(Config):
     optim: FinetuneOptimConfig = FinetuneOptimConfig()
     label_smoothing: Fraction = 0.1
     drop_path_rate: Fraction = 0.1
+    init: Annotated[
+        Literal["trunc_normal", "xavier"],
+        Field(description="of blocks without a parent: std 0.02 as released for ViT-B; by width"),
+    ] = "trunc_normal"
     precision: Precision = "bf16"
 
 

@@ -1,6 +1,7 @@
 """The embedded video set: moving digits as real H.264 files, deterministic from a seed, with two label sets on the same clips.
 
-**motion** (8 directions, 4 pairs of opposites): a still frame says nothing, and a clip played backwards has the opposite label.
+**motion** (8 signed speeds, 4 pairs of opposites): a still frame says nothing, shuffled frames say nothing, and a clip played
+backwards has the opposite label. Exactly so for clips of 16 consecutive frames, see `vmae.data.scene`.
 **appearance** (10 digits): only what is shown; the motion is a nuisance. Digits of holdout and test clips are disjoint from those
 of pretrain and train clips. This module names sizes and places; `vmae.data.make` makes the files.
 """

@@ -1,8 +1,10 @@
-"""The scene: a bright digit drifts over a dark torus.
+"""The scene: a bright digit steps over a dark torus, and only the order of the frames tells how.
 
-On a torus every position is equally likely in every frame whatever the direction, so a still frame cannot tell the motion; the
-speed varies along the path by independent factors, so time reversal gives a clip of the opposite direction with the same
-probability. A video is a function of (scene, seed, split, index) alone.
+In each of the 16 frames of a period the digit stands on one of 16 equally spaced places of a line that closes on the torus. The
+motion label is the signed step, an odd number of places: +-1, +-3, +-5, +-7. Odd steps visit every place exactly once, so all eight
+classes show the *same set* of frames: a still frame says nothing, nor do all frames in shuffled order, and the reversed clip has the
+opposite label. The line's axis, the start, each frame's shake and the brightness are nuisances drawn alike for all labels.
+A video is a function of (scene, seed, split, index) alone.
 """
 
 import functools
@@ -13,7 +15,9 @@ import numpy as np
 
 from vmae.errors import ConfigError
 
-NUM_DIRECTIONS = 8
+SPEEDS = (1, 3, 5, 7, -1, -3, -5, -7)  # places per frame, by motion label
+AXES = ((0, 1), (1, 0), (1, 1), (1, -1))  # (row, column); each closes on the torus after one period
+PERIOD_FRAMES = 16
 NUM_DIGITS = 10
 TEST_SPLITS = ("holdout", "test")  # their digits are never shown in other splits
 
@@ -23,19 +27,14 @@ class Scene:
     """What is drawn; lengths in pixels, brightness in 0..1.
 
     Attributes:
-        speed_px: range of a video's mean speed, pixels per frame.
-        speed_jitter: each frame's step is the mean speed times 1 + U(-jitter, jitter).
-        shake_px: standard deviation of an independent displacement of each frame. It hides the direction from any two frames and
-            leaves it in the whole clip, so that motion has to be integrated over time.
+        shake_px: standard deviation of an independent displacement of each frame, so that two frames alone tell the step badly.
         num_blobs: static grey spots per video, at `blob_brightness`, so that what is bright need not be the digit.
     """
 
     size_px: int = 32
     num_frames: int = 20
     digit_px: int = 18
-    speed_px: tuple[float, float] = (0.8, 1.6)
-    speed_jitter: float = 0.3
-    shake_px: float = 2.0
+    shake_px: float = 1.0
     brightness: tuple[float, float] = (0.7, 1.0)
     num_blobs: int = 0
     blob_brightness: float = 0.3
@@ -44,12 +43,10 @@ class Scene:
         """Refuse scenes that cannot be drawn."""
         if not 8 <= self.digit_px <= self.size_px:
             raise ConfigError(f"digit_px = {self.digit_px}; allowed: 8 to size_px = {self.size_px}")
-        if not 0 < self.speed_px[0] <= self.speed_px[1]:
-            raise ConfigError(f"speed_px = {self.speed_px}; allowed: 0 < low <= high")
         if not self.shake_px >= 0:
             raise ConfigError(f"shake_px = {self.shake_px}; allowed: 0 or more")
-        if not 0 <= self.speed_jitter < 1:
-            raise ConfigError(f"speed_jitter = {self.speed_jitter}; allowed: 0 <= jitter < 1, so that no step goes back")
+        if not 0 < self.brightness[0] <= self.brightness[1] <= 1:
+            raise ConfigError(f"brightness = {self.brightness}; allowed: 0 < low <= high <= 1")
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,8 @@ class VideoSpec:
     motion: int
     appearance: int
     digit: int
+    axis: int
     start: tuple[float, float]
-    steps_px: tuple[float, ...]
     shakes_px: tuple[tuple[float, float], ...]
     brightness: float
     blobs: tuple[tuple[float, float, float], ...] = field(default=())
@@ -68,13 +65,13 @@ class VideoSpec:
 
 def reversed_motion(label: int) -> int:
     """Return the motion label of the clip played backwards."""
-    return (label + NUM_DIRECTIONS // 2) % NUM_DIRECTIONS
+    return SPEEDS.index(-SPEEDS[label])
 
 
 def balanced_labels(count: int, rng: np.random.Generator) -> np.ndarray:
     """Return int [count, 2] (motion, appearance): each label set balanced to within one video, the pairs spread over all 80."""
     k = np.arange(count)
-    pairs = np.stack([k % NUM_DIRECTIONS, (k + k // 40) % NUM_DIGITS], axis=1)
+    pairs = np.stack([k % len(SPEEDS), (k + k // 40) % NUM_DIGITS], axis=1)
     return rng.permutation(pairs)
 
 
@@ -91,8 +88,7 @@ def draw_specs(scene: Scene, seed: int, split: str, count: int) -> list[VideoSpe
 def _draw(scene: Scene, rng: np.random.Generator, motion: int, appearance: int, pools: list[np.ndarray]) -> VideoSpec:
     digit = int(rng.choice(pools[appearance]))
     start = rng.uniform(0, scene.size_px, 2)
-    speed = rng.uniform(*scene.speed_px)
-    steps = speed * (1 + scene.speed_jitter * rng.uniform(-1, 1, scene.num_frames - 1))
+    axis = int(rng.integers(len(AXES)))
     shakes = rng.normal(0, scene.shake_px, (scene.num_frames, 2))
     brightness = rng.uniform(*scene.brightness)
     blobs = [(*rng.uniform(0, scene.size_px, 2), rng.uniform(1.5, 3.5)) for _ in range(scene.num_blobs)]
@@ -100,8 +96,8 @@ def _draw(scene: Scene, rng: np.random.Generator, motion: int, appearance: int, 
         motion,
         appearance,
         digit,
+        axis,
         (float(start[0]), float(start[1])),
-        tuple(steps.tolist()),
         tuple((float(dy), float(dx)) for dy, dx in shakes),
         float(brightness),
         tuple((float(y), float(x), float(r)) for y, x, r in blobs),
@@ -139,11 +135,10 @@ def _sprite(digit: int, digit_px: int) -> np.ndarray:
 
 def render(scene: Scene, spec: VideoSpec) -> np.ndarray:
     """Draw a video, uint8 [T, H, W, 3]; three equal channels."""
-    angle = 2 * np.pi * spec.motion / NUM_DIRECTIONS
-    travelled = np.concatenate([[0.0], np.cumsum(spec.steps_px)])
+    travelled = np.arange(scene.num_frames) * SPEEDS[spec.motion] * (scene.size_px / PERIOD_FRAMES)
     shakes = np.asarray(spec.shakes_px)
-    rows = spec.start[0] + travelled * np.sin(angle) + shakes[:, 0]
-    columns = spec.start[1] + travelled * np.cos(angle) + shakes[:, 1]
+    rows = spec.start[0] + travelled * AXES[spec.axis][0] + shakes[:, 0]
+    columns = spec.start[1] + travelled * AXES[spec.axis][1] + shakes[:, 1]
     canvas = np.repeat(_background(scene, spec)[None], scene.num_frames, axis=0)
     sprite = _sprite(spec.digit, scene.digit_px) * spec.brightness
     for frame, row, column in zip(canvas, rows, columns, strict=True):

@@ -84,7 +84,7 @@ def _decord(path: Path, wanted: list[int] | None) -> np.ndarray:
 def _pyav(path: Path, wanted: list[int] | None) -> np.ndarray:
     import av
 
-    last = None if wanted is None else max(wanted)
+    last = None if wanted is None or min(wanted) < 0 else max(wanted)
     kept: dict[int, np.ndarray] = {}
     count = 0
     with av.open(str(path)) as container:

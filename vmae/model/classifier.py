@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vmae.config import FinetuneRun
 from vmae.errors import CheckpointError
-from vmae.model.blocks import Encoder, LayerNorm, init_trunc_normal
+from vmae.model.blocks import Encoder, LayerNorm, init_trunc_normal, init_xavier
 from vmae.model.cubes import cut
 
 HEAD_INIT_SCALE = 0.001  # as released
@@ -24,7 +24,7 @@ class Classifier(nn.Module):
         self.encoder = Encoder(run.grid, run.encoder, final_norm=False, drop_path_rate=run.finetune.drop_path_rate)
         self.fc_norm = LayerNorm(run.encoder.width)
         self.head = nn.Linear(run.encoder.width, run.finetune.data.num_classes)
-        self.encoder.blocks.apply(init_trunc_normal)
+        self.encoder.blocks.apply({"trunc_normal": init_trunc_normal, "xavier": init_xavier}[run.finetune.init])
         trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
