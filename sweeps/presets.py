@@ -39,9 +39,9 @@ def quick(labels: str) -> Recipe:
         ),
         finetune=FinetuneConfig(
             data=EmbeddedSet(size="quick", labels=labels),  # type: ignore[arg-type]
-            clip=ClipConfig(frame_stride=1, roll=True),
+            clip=ClipConfig(frame_stride=1),
             optim=FinetuneOptimConfig(
-                epochs=14, warmup_epochs=1.4, batch_size=25, base_lr=10e-3, min_base_lr=0.0, layer_decay=1.0, grad_clip_norm=1.0
+                epochs=20, warmup_epochs=2, batch_size=25, base_lr=20e-3, min_base_lr=0.0, layer_decay=1.0, grad_clip_norm=1.0
             ),
             drop_path_rate=0.0,
             init="xavier",

@@ -50,7 +50,7 @@ ALTERNATIVES = {
     "finetune.clip.frame_stride": 2,
     "finetune.clip.crop_scales": (1.0, 0.75),
     "finetune.clip.hflip": True,
-    "finetune.clip.roll": False,
+    "finetune.clip.roll": True,
     "finetune.optim.epochs": 2,
     "finetune.optim.warmup_epochs": 1.0,
     "finetune.optim.batch_size": 8,

@@ -216,7 +216,7 @@ class FinetuneConfig(Config):
     drop_path_rate: Fraction = 0.1
     init: Annotated[
         Literal["trunc_normal", "xavier"],
-        Field(description="of blocks without a parent: std 0.02 as released for ViT-B; by width"),
+        Field(description="of blocks without a parent: std 0.02, as released; by width"),
     ] = "trunc_normal"
     precision: Precision = "bf16"
 

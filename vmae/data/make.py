@@ -72,10 +72,23 @@ def encode(path: Path, frames: np.ndarray) -> None:
             stream.codec_context.thread_count = 1
             stream.options = {k: str(ENCODER[k]) for k in ("crf", "preset", "g", "bf")} | {"flags": "+bitexact"}
             for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(_yuv420(frame), format="yuv420p")))
             container.mux(stream.encode())
 
     write_atomic(path, write)
+
+
+def _yuv420(frame: np.ndarray) -> np.ndarray:
+    """Return planar BT.601 limited-range YUV 4:2:0 [3H/2, W] of RGB uint8 [H, W, 3], H and W even.
+
+    Written out because swscale's result depends on the memory alignment of the frame, and equal frames must give equal bytes.
+    """
+    rgb = frame.astype(np.float64) / 255
+    luma = 16 + rgb @ (65.481, 128.553, 24.966)
+    blue, red = (128 + rgb @ weights for weights in ((-37.797, -74.203, 112.0), (112.0, -93.786, -18.214)))
+    chroma = [plane.reshape(plane.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3)).reshape(-1, frame.shape[1]) for plane in (blue, red)]
+    planes: np.ndarray = np.concatenate([luma, *chroma])
+    return np.rint(planes).astype(np.uint8)
 
 
 def _encode_some(folder: Path, size: str, seed: int, split: str, indices: list[int]) -> int:

@@ -1,10 +1,10 @@
 """The scene: a bright digit steps over a dark torus, and only the order of the frames tells how.
 
-In each of the 16 frames of a period the digit stands on one of 16 equally spaced places of a line that closes on the torus. The
-motion label is the signed step, an odd number of places: +-1, +-3, +-5, +-7. Odd steps visit every place exactly once, so all eight
-classes show the *same set* of frames: a still frame says nothing, nor do all frames in shuffled order, and the reversed clip has the
-opposite label. The line's axis, the start, each frame's shake and the brightness are nuisances drawn alike for all labels.
-A video is a function of (scene, seed, split, index) alone.
+In each of the 16 frames of a period the digit stands on one of 16 equally spaced places of a line that closes on the torus.
+The motion label is the signed step, an odd number of places: +-1, +-3, +-5, +-7. Odd steps visit every place exactly once, so
+all eight classes show the *same set* of frames: a still frame says nothing, nor do all frames in shuffled order, and the reversed
+clip has the opposite label. The line's axis, the start, each frame's shake and the brightness are nuisances drawn alike for all
+labels. A video is a function of (scene, seed, split, index) alone.
 """
 
 import functools

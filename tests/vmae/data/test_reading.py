@@ -216,8 +216,8 @@ def test_a_bad_video_is_recorded_and_refused_by_name(listed, tmp_path):
 
 def test_videos_of_different_shape_cannot_share_a_cache(listed, tmp_path):
     (tmp_path / "4.mp4").unlink()
-    encode(tmp_path / "4.mp4", numbered(size=48))
-    with pytest.raises(DataError, match=r"4\.mp4 is \[20, 48, 48, 3\].*runtime\.cache = false"):
+    encode(tmp_path / "4.mp4", numbered(size=64))
+    with pytest.raises(DataError, match=r"4\.mp4 is \[20, 64, 64, 3\].*runtime\.cache = false"):
         open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1)
     assert not list((tmp_path / "cache").glob("*.npy"))
 

@@ -1,0 +1,31 @@
+# make demo   the main job on the embedded videos: about 11 minutes on two cores after the install
+# make test   all tests that need no GPU and no SLURM
+# make lint   ruff and mypy;   make clean   caches and the environment; runs/, data/ and reports/ stay
+PYTHON ?= python3
+BIN := .venv/bin
+.PHONY: demo test lint clean install
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || (echo "Python 3.11 or later is needed; try: make PYTHON=python3.12"; false)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/vmae data make --size quick
+	$(BIN)/python -m sweeps submit demo --profile local
+	$(BIN)/python -m analysis report demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
