@@ -49,3 +49,22 @@ def quick(labels: str) -> Recipe:
         ),
         evaluate=EvaluateConfig(num_clips=1),
     )
+
+
+def tiny(labels: str) -> Recipe:
+    """Return a recipe that runs in a second and learns nothing: for checking that everything works on a machine."""
+    return quick(labels).replace(
+        {
+            "encoder.width": 16,
+            "encoder.depth": 2,
+            "encoder.num_heads": 2,
+            "pretrain.decoder.width": 8,
+            "pretrain.decoder.num_heads": 2,
+            "pretrain.data.size": "tiny",
+            "pretrain.optim.batch_size": 16,
+            "pretrain.optim.epochs": 2,
+            "finetune.data.size": "tiny",
+            "finetune.optim.batch_size": 16,
+            "finetune.optim.epochs": 3,
+        }
+    )

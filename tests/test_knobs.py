@@ -1,7 +1,7 @@
 """A knob that does nothing is the worst bug of an ablation suite: every field of the config moves the id and the numbers."""
 
 import pytest
-from conftest import run_chain
+from helpers import run_chain
 
 from vmae.data.make import make_embedded
 from vmae.identity import NotIdentity, mark, run_id

@@ -87,8 +87,8 @@ def _yuv420(frame: np.ndarray) -> np.ndarray:
     luma = 16 + rgb @ (65.481, 128.553, 24.966)
     blue, red = (128 + rgb @ weights for weights in ((-37.797, -74.203, 112.0), (112.0, -93.786, -18.214)))
     chroma = [plane.reshape(plane.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3)).reshape(-1, frame.shape[1]) for plane in (blue, red)]
-    planes: np.ndarray = np.concatenate([luma, *chroma])
-    return np.rint(planes).astype(np.uint8)
+    planes: np.ndarray = np.rint(np.concatenate([luma, *chroma])).astype(np.uint8)
+    return planes
 
 
 def _encode_some(folder: Path, size: str, seed: int, split: str, indices: list[int]) -> int:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import run_chain
+from helpers import run_chain
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score

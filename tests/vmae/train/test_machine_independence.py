@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, clean_environment, run_chain
+from helpers import ROOT, clean_environment, run_chain
 
 from vmae.data.clips import TrainBatches, load
 from vmae.data.source import frames_of, labels_of, manifest_of

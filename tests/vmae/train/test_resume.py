@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT, clean_environment, run_chain
+from helpers import ROOT, clean_environment, run_chain
 
 from vmae.errors import CheckpointError, Interrupted
 from vmae.identity import run_id

@@ -1,0 +1,130 @@
+"""The report says what the runs say: means, intervals, missing cells, words; the same bytes every time."""
+
+import hashlib
+
+import pandas as pd
+import pytest
+import synthetic as made
+from PIL import Image
+
+from analysis.collect import load_study
+from analysis.report import write_report
+from analysis.table import cell_table, readable
+from vmae.errors import ResultsError, RunDirError
+from vmae.study import make_plan
+
+LEVELS = {"tube 0.5": 50.0, "tube 0.875": 60.0, "random 0.5": 50.0, "random 0.875": 55.0, "frame 0.875": 20.0, "scratch": 40.0}
+
+
+def level(arm, seed):
+    return LEVELS[arm] + (-1.25, 0.0, 1.25)[seed] + (0.4 if arm.startswith("random") else 0.0) * seed
+
+
+@pytest.fixture
+def planned():
+    return make_plan(made.sweep())
+
+
+@pytest.fixture
+def study(store, planned):
+    made.finish(store, planned, level)
+    return load_study(store, "synthetic")
+
+
+def cell(frame, arm):
+    return frame[frame["arm"] == arm].iloc[0]
+
+
+def test_a_cell_is_mean_interval_and_n(study):
+    frame = cell_table(study)
+    tube = cell(frame, "tube 0.875")
+    assert tube["top1"] == pytest.approx(60.0, abs=0.05)
+    assert tube["top1_half_width"] == pytest.approx(4.303 * 1.25 / 3**0.5, rel=0.02)
+    assert tube["num_seeds"] == 3
+    assert cell(frame, "frame 0.875")["vs_scratch_verdict"] == "worse"
+    assert cell(frame, "tube 0.5")["vs_scratch_verdict"] == "better"
+    assert cell(frame, "tube 0.5")["vs_baseline"] == pytest.approx(-10, abs=0.05)
+    assert len(tube["runs"].split()) == 3
+    assert list(frame["arm"]) == list(LEVELS), "declared order"
+
+
+def test_missing_is_missing(store, planned, tmp_path):
+    made.finish(
+        store, planned, lambda arm, seed: None if arm == "random 0.5" or (arm, seed) == ("tube 0.5", 1) else level(arm, seed)
+    )
+    study = load_study(store, "synthetic")
+    shown = readable(cell_table(study))
+    assert cell(shown, "random 0.5")["top-1 %"] == "missing (0 of 3 done)"
+    assert "n = 2, missing (2 of 3 done)" in cell(shown, "tube 0.5")["top-1 %"]
+    text = write_report(study, tmp_path).file.read_text()
+    assert "Missing: tube 0.5 (missing (2 of 3 done)), random 0.5 (missing (0 of 3 done))" in text
+
+
+def test_one_seed_has_no_interval_and_proves_no_ordering(store, tmp_path):
+    plan = make_plan(made.sweep(seeds=(0,)))
+    made.finish(store, plan, level)
+    study = load_study(store, "synthetic")
+    frame = cell_table(study)
+    assert frame["top1_half_width"].isna().all()
+    assert set(frame["vs_scratch_over"].dropna()) == {"videos"}
+    text = write_report(study, tmp_path).file.read_text()
+    assert "prove no ordering" in text
+    assert "58.8 (n = 1)" in text
+
+
+def test_words_come_from_the_numbers(store, planned, tmp_path):
+    made.finish(store, planned, level, beats=lambda arm: arm != "frame 0.875")
+    text = write_report(load_study(store, "synthetic"), tmp_path).file.read_text()
+    assert "beats its trivial floors on held-out clips in 4 of 5 arms" in text
+    assert "Not converged beyond copying: frame 0.875" in text
+    assert "worse: frame 0.875 (-20.0)" in text
+    assert "Every arm is above chance" in text
+
+
+def test_an_arm_at_chance_is_named(store, planned, tmp_path):
+    made.finish(store, planned, lambda arm, seed: 13.0 if arm == "scratch" else level(arm, seed))
+    assert (
+        "Not above chance (exact binomial test, 1 %): scratch"
+        in write_report(load_study(store, "synthetic"), tmp_path).file.read_text()
+    )
+
+
+def digests(folder):
+    return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_same_runs_give_the_same_bytes(study, tmp_path):
+    write_report(study, tmp_path / "a")
+    write_report(load_study(study.store, "synthetic"), tmp_path / "b")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    assert len(digests(tmp_path / "a")) == 10
+
+
+def test_figures_are_drawn(study, tmp_path):
+    write_report(study, tmp_path)
+    for name in ("masks-d-ratio", "loss-vs-floors", "pretraining-curves", "reconstruction"):
+        image = Image.open(tmp_path / "figures" / f"{name}.png").convert("L")
+        assert image.width > 600
+        assert len(image.getcolors(256) or []) > 5, f"{name} is not blank"
+        assert (tmp_path / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    table = pd.read_csv(tmp_path / "tables" / "masks-d.csv")
+    assert list(table["arm"]) == list(LEVELS)
+
+
+def test_nothing_finished_says_what_is_missing(store, planned, tmp_path):
+    store.write_plan("synthetic", planned.to_json())
+    with pytest.raises(ResultsError, match=r"no cell is finished \(51 missing\).*sweeps submit synthetic"):
+        write_report(load_study(store, "synthetic"), tmp_path)
+
+
+def test_an_unknown_sweep_names_what_is_there(store, planned):
+    store.write_plan("synthetic", planned.to_json())
+    with pytest.raises(RunDirError, match=r"no plan of sweep 'other'.*there: synthetic"):
+        load_study(store, "other")
+
+
+def test_a_result_from_elsewhere_is_refused(study):
+    first, second = list(study.results)[:2]
+    study.run_dir(first).result.write_text(study.run_dir(second).result.read_text())
+    with pytest.raises(ResultsError, match="it was copied here"):
+        load_study(study.store, "synthetic")
