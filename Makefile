@@ -1,8 +1,10 @@
-# make demo   the main job on the embedded videos: about 11 minutes on two cores after the install
+# make demo   the main job on the embedded videos: about 13 minutes on two cores after the install
 # make test   all tests that need no GPU and no SLURM
 # make lint   ruff and mypy;   make clean   caches and the environment; runs/, data/ and reports/ stay
 PYTHON ?= python3
 BIN := .venv/bin
+SIZE ?= quick
+SWEEP ?= demo
 .PHONY: demo test lint clean install
 
 install: .venv/installed
@@ -14,9 +16,9 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/vmae data make --size quick
-	$(BIN)/python -m sweeps submit demo --profile local
-	$(BIN)/python -m analysis report demo
+	$(BIN)/vmae data make --size $(SIZE)
+	$(BIN)/python -m sweeps submit $(SWEEP) --profile local
+	$(BIN)/python -m analysis report $(SWEEP)
 
 test: install
 	$(BIN)/python -m pytest

@@ -1,5 +1,6 @@
 """python -m analysis report SWEEP: tables, figures and sentences from finished runs."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +21,14 @@ def _group() -> None:
 def report(
     name: Annotated[str, typer.Argument(help="A sweep that was submitted.")],
     runs: Annotated[Path | None, typer.Option(help="Where runs lie. Default: $VMAE_RUNS, or ./runs")] = None,
-    out: Annotated[Path, typer.Option(help="Where reports are written.")] = Path("reports"),
+    out: Annotated[Path | None, typer.Option(help="Where reports are written. Default: $VMAE_REPORTS, or ./reports")] = None,
 ) -> None:
     """Write OUT/NAME/report.md with tables and figures, and print the table."""
     from analysis.collect import load_study
     from analysis.report import write_report
 
-    written = write_report(load_study(Store((runs or default_root()).absolute()), name), out / name)
+    folder = (out or Path(os.environ.get("VMAE_REPORTS", "reports"))) / name
+    written = write_report(load_study(Store((runs or default_root()).absolute()), name), folder)
     for table in written.tables:
         typer.echo(f"\n{table}\n")
     typer.echo(f"report:     {written.file}")

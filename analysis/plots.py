@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from analysis.collect import Study, learning_curve
 from analysis.style import CHANCE, KINDS, SCRATCH, WIDTH_IN
 
-FLOOR_MARKS = {"visible_mean": "_", "nearest_copy": "x", "average": "+"}
+FLOOR_MARKS = {"constant": "|", "visible_mean": "_", "nearest_copy": "x", "average": "+"}
 
 
 def accuracy_vs_ratio(ax: Axes, cells: pd.DataFrame) -> Axes:
@@ -31,16 +31,32 @@ def accuracy_vs_ratio(ax: Axes, cells: pd.DataFrame) -> Axes:
         ax.axhline(level, label="from scratch", **SCRATCH)
         if np.isfinite(half_width):
             ax.axhspan(level - half_width, level + half_width, color=SCRATCH["color"], alpha=0.12, linewidth=0)
-    if len(shown):
-        ax.axhline(shown["chance"].iloc[0], label="chance", **CHANCE)
     ax.set_xlabel("hidden cubes (%)")
     ax.set_ylabel("top-1 accuracy (%)")
-    ax.set_ylim(bottom=0)
-    ax.legend(ncols=2, fontsize=8)
+    if len(shown):
+        _accuracy_axis(ax, shown)
+    if "mask_ratio_achieved" in shown:
+        ax.set_xticks(sorted(set(100 * shown["mask_ratio_achieved"].dropna())))
+        ax.xaxis.set_major_formatter("{x:.4g}")
+    ax.legend(ncols=2, fontsize=8, loc="lower left")
     missing = list(cells.loc[cells["state"] != "done", "arm"])
     if missing:
         ax.annotate(f"missing: {', '.join(missing)}", (0.01, 0.01), xycoords="axes fraction", fontsize=7, color="firebrick")
     return ax
+
+
+def _accuracy_axis(ax: Axes, shown: pd.DataFrame) -> None:
+    """Frame what is compared, ten points high at least so that noise looks small; chance as a line or in words."""
+    half = shown["top1_half_width"].astype(float).fillna(0)
+    low, high, chance = (shown["top1"] - half).min(), (shown["top1"] + half).max(), shown["chance"].iloc[0]
+    margin = max(0.3 * (high - low), (10 - (high - low)) / 2, 1.0)
+    if chance >= low - 2 * margin:
+        low = min(low, chance)
+        ax.axhline(chance, label="chance", **CHANCE)
+    else:
+        note = {"xycoords": "axes fraction", "fontsize": 7, "color": CHANCE["color"], "ha": "right"}
+        ax.annotate(f"axis cut; chance is {chance:.3g} %", (0.99, 0.01), **note)
+    ax.set_ylim(max(0.0, low - 1.5 * margin), min(100.0, high + margin))
 
 
 def seeds_note(cells: pd.DataFrame) -> str:
@@ -83,9 +99,19 @@ def pretraining_curves(ax: Axes, study: Study) -> Axes:
         ax.plot([], [], color=KINDS[kind]["color"], linestyle=KINDS[kind]["linestyle"], label=f"{kind} (darker: more hidden)")
     ax.set_xlabel("epoch")
     ax.set_ylabel("training loss")
-    ax.set_yscale("log")
+    ax.set_ylim(*_after_the_drop(ax))
     ax.legend(fontsize=8)
     return ax
+
+
+def _after_the_drop(ax: Axes) -> tuple[float, float]:
+    """Return limits for the curves from their second tenth on: the first steps dwarf all that tells arms apart."""
+    curves = [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]
+    values = np.concatenate([curve[len(curve) // 10 :] for curve in curves] or [np.zeros(0)])
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    margin = 0.15 * (high - low) or 0.1 * abs(high) or 1.0
+    return float(low - margin), float(high + 3 * margin)
 
 
 def reconstruction_sheet(study: Study, num_frames: int = 8) -> Figure | None:

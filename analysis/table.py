@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.collect import Study, predictions
 from analysis.compare import Difference, estimate, over_seeds, over_videos
+from vmae.results import FLOORS
 
 GROUP = ["ablation", "dataset", "arm"]
 
@@ -75,7 +76,7 @@ def _numbers(study: Study, done: pd.DataFrame) -> dict[str, Any]:
         "finetune_clips": int(done["finetune.num_clips"].iloc[0]),
     }
     if done["run.pretrain"].notna().all():
-        for name in ("loss_heldout", "floor_visible_mean", "floor_nearest_copy", "floor_average", "floor_gap", "train_s"):
+        for name in ("loss_heldout", *(f"floor_{floor}" for floor in FLOORS), "floor_gap", "train_s"):
             values[f"pretrain_{name}"] = float(done[f"pretrain.{name}"].mean())
         values["pretrain_beats_floors"] = bool(done["pretrain.beats_floors"].all())
         values["mask_ratio_achieved"] = float(done["pretrain.mask_ratio_achieved"].iloc[0])
@@ -146,7 +147,7 @@ def _gap(cell: Mapping[Any, Any], label: str) -> str:
 
 
 def _best_floor(cell: Mapping[Any, Any]) -> float | None:
-    floors = [cell.get(f"pretrain_floor_{name}") for name in ("visible_mean", "nearest_copy", "average")]
+    floors = [cell.get(f"pretrain_floor_{name}") for name in FLOORS]
     present = [floor for floor in floors if floor is not None and not pd.isna(floor)]
     return min(present) if present else None
 

@@ -33,7 +33,7 @@ def quick(labels: str) -> Recipe:
             decoder=DecoderConfig(width=64, depth=1, **shape),  # type: ignore[arg-type]
             target="raw",
             optim=OptimConfig(
-                epochs=13, warmup_epochs=0.5, batch_size=32, base_lr=16e-3, min_base_lr=0.0, weight_decay=0.05, grad_clip_norm=1.0
+                epochs=14, warmup_epochs=0.5, batch_size=8, base_lr=64e-3, min_base_lr=0.0, weight_decay=0.05, grad_clip_norm=1.0
             ),
             precision="fp32",
         ),

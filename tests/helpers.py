@@ -27,5 +27,5 @@ def run_chain(store: Store, recipe: Recipe, runtime: RuntimeConfig, upto: str = 
 
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment for a subprocess: this one's, threads limited, nothing of ours set."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("VMAE_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VMAE_", "MAKE"))}
     return kept | {"OMP_NUM_THREADS": "1"} | more

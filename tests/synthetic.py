@@ -7,7 +7,7 @@ import numpy as np
 from sweeps.presets import quick
 from vmae.files import write_atomic
 from vmae.identity import cell_id
-from vmae.results import MetricRow, MetricsLog, Result, write_result
+from vmae.results import FLOORS, MetricRow, MetricsLog, Result, write_result
 from vmae.study import SCRATCH, Ablation, Arm, Sweep, grid_arms
 
 DOC = "Which mask?\n\nExpected: tube.\n\nCost: little."
@@ -38,7 +38,7 @@ def finish(store, plan, top1_of, beats=lambda arm: True):
                 compute = {"num_clips": 100, "train_s": 10.0, "num_encoder_cubes": 3200}
                 if stage == "pretrain":
                     gap = -0.01 if beats(cell.arm) else 0.01
-                    floors = {f"floor_{n}": 0.04 for n in ("visible_mean", "nearest_copy", "average")}
+                    floors = {f"floor_{n}": 0.04 for n in FLOORS}
                     metrics = floors | {"loss_heldout": 0.04 + gap, "floor_gap": gap, "beats_floors": beats(cell.arm)}
                     metrics |= {"mask_ratio_achieved": run.pretrain.mask.ratio, "num_visible_cubes": 32}
                     MetricsLog(place.metrics).append(MetricRow(s, s / 4, "train", "loss", 0.1 / s) for s in range(1, 9))

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from vmae.errors import ResultsError, RunDirError
 from vmae.files import write_atomic
 
+# The trivial predictors of vmae.model.floors; a pre-training's metrics hold `floor_<name>` for each.
+FLOORS = ("constant", "visible_mean", "nearest_copy", "average")
+
 
 @dataclass(frozen=True)
 class MetricRow:

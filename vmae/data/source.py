@@ -32,6 +32,19 @@ def manifest_of(data: EmbeddedSet | ListedSet, runtime: RuntimeConfig) -> Manife
     return manifest
 
 
+def listed_set(file: Path, name: str, num_classes: int | None = None) -> ListedSet:
+    """Return the config of the videos that a manifest lists now; `num_classes` None: for pre-training only."""
+    labelled = LABELLED_SPLITS if num_classes else ()
+    manifest = read_manifest(file.absolute(), num_classes=num_classes, labelled_splits=labelled)
+    return ListedSet(
+        name=name,
+        list_sha256=manifest.list_sha256,
+        num_classes=num_classes,
+        manifest=str(manifest.file),
+        counts=manifest.counts(),
+    )
+
+
 def frames_of(manifest: Manifest, split: str, runtime: RuntimeConfig) -> FrameSource:
     """Open the videos of a split, from the decoded cache if the runtime wants one."""
     return open_frames(

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from vmae.grid import NUM_CHANNELS, CubeGrid
 
-FLOORS = ("visible_mean", "nearest_copy", "average")
 
-
-def trivial_predictions(targets: Tensor, hidden: Tensor, grid: CubeGrid) -> dict[str, Tensor]:
+def trivial_predictions(targets: Tensor, hidden: Tensor, constant: Tensor, grid: CubeGrid) -> dict[str, Tensor]:
     """Predict every cube without learning.
 
     Args:
         targets: [B, N, P], the targets of all cubes.
         hidden: bool [B, N].
+        constant: [C], the mean target of the whole set, per channel.
 
     Returns:
-        By name, [B, N, P]: `visible_mean`, the mean of the clip's visible values per channel; `nearest_copy`, the nearest visible
-        cube in time at the same place (the earlier one of two; the mean where the place is never visible); their `average`.
+        By name, [B, N, P]: `constant`, what a predictor reaches that never looks at its clip; `visible_mean`, the mean of the
+        clip's visible values per channel; `nearest_copy`, the nearest visible cube in time at the same place (the earlier one of
+        two; the visible mean where the place is never visible); `average`, of the last two.
     """
     b = len(targets)
     visible = (~hidden).float()
@@ -39,4 +39,9 @@ def trivial_predictions(targets: Tensor, hidden: Tensor, grid: CubeGrid) -> dict
     by_slice = targets.reshape(b, s, q, -1)
     copied = torch.take_along_dim(by_slice, source[..., None], dim=1).reshape_as(targets)
     copy = torch.where(torch.isinf(best).reshape(b, -1, 1), mean_all, copied)
-    return {"visible_mean": mean_all, "nearest_copy": copy, "average": (mean_all + copy) / 2}
+    return {
+        "constant": constant.expand_as(pixels).reshape_as(targets),
+        "visible_mean": mean_all,
+        "nearest_copy": copy,
+        "average": (mean_all + copy) / 2,
+    }

@@ -14,12 +14,13 @@ from vmae.data.clips import test_views
 from vmae.data.frames import FrameSource
 from vmae.errors import DataError
 from vmae.files import write_atomic
-from vmae.grid import CubeGrid
+from vmae.grid import NUM_CHANNELS, CubeGrid
 from vmae.model.autoencoder import VideoMAE
 from vmae.model.cubes import cut, join, take
-from vmae.model.floors import FLOORS, trivial_predictions
+from vmae.model.floors import trivial_predictions
 from vmae.model.masking import draw_batch
 from vmae.model.targets import cube_statistics, denormalise, pixel_target, reconstruction_loss
+from vmae.results import FLOORS
 from vmae.train.distributed import World
 from vmae.train.setup import autocast
 
@@ -66,11 +67,12 @@ def judge(model: VideoMAE, batches: list[Heldout], config: PretrainConfig, world
     """
     model.eval()
     losses: dict[str, list[float]] = {name: [] for name in ("model", *FLOORS)}
-    for batch in batches:
-        targets = pixel_target(batch.cubes, config.target)
+    all_targets = [pixel_target(batch.cubes, config.target) for batch in batches]
+    constant = torch.cat([targets.reshape(-1, NUM_CHANNELS) for targets in all_targets]).mean(dim=0)
+    for batch, targets in zip(batches, all_targets, strict=True):
         with autocast(config.precision, world.device):
             predicted, index = model.predict(batch.cubes, batch.hidden)
-        guesses = {n: take(p, index) for n, p in trivial_predictions(targets, batch.hidden, model.grid).items()}
+        guesses = {n: take(p, index) for n, p in trivial_predictions(targets, batch.hidden, constant, model.grid).items()}
         wanted = take(targets, index)
         for name, guess in {"model": predicted, **guesses}.items():
             losses[name] += [float(reconstruction_loss(g, w, config.loss)) for g, w in zip(guess, wanted, strict=True)]

@@ -1,5 +1,6 @@
 """What a researcher sees while a run trains: one line per log interval, with speed, data-wait share and time to go."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -106,8 +107,9 @@ class TrainingLog:
         if not torch.isfinite(losses).all():
             bad = step - len(losses) + 1 + int((~torch.isfinite(losses)).nonzero()[0])
             raise DivergedError(f"loss is not finite at step {bad} of {self.total_steps} (lr {lr:.2e})")
-        if self.progress.num_replaced > MAX_REPLACED_SHARE * step * self.batch_size:
+        in_begun_epochs = math.ceil(epoch) * self.steps_per_epoch * self.batch_size  # a set's few bad videos may come first
+        if self.progress.num_replaced > MAX_REPLACED_SHARE * in_begun_epochs:
             raise DataError(
-                f"{self.progress.num_replaced} of {step * self.batch_size} clips came from videos that cannot be read; "
+                f"{self.progress.num_replaced} of {in_begun_epochs} clips came from videos that cannot be read; "
                 f"allowed: {MAX_REPLACED_SHARE:.0%}"
             )

@@ -46,8 +46,12 @@ def test_losses_are_what_they_are_called():
     assert float(reconstruction_loss(predicted, target, "smooth_l1")) == pytest.approx((0.125 + 2.5) / 2)
 
 
+CONSTANT = torch.tensor([0.1, 0.2, 0.3])
+
+
 def naive_floors(targets, hidden):
     """The definition, in loops."""
+    constant = torch.tensor([[[(0.1, 0.2, 0.3)[value % 3] for value in range(targets.shape[-1])]]]).expand_as(targets)
     s, q = GRID.num_slices, GRID.num_positions
     mean = torch.empty_like(targets)
     copy = torch.empty_like(targets)
@@ -59,7 +63,7 @@ def naive_floors(targets, hidden):
             candidates = [m for m in visible if m % q == n % q]
             nearest = min(candidates, key=lambda m: (abs(m // q - n // q), m), default=None)
             copy[b, n] = mean[b, n] if nearest is None else targets[b, nearest]
-    return {"visible_mean": mean, "nearest_copy": copy, "average": (mean + copy) / 2}
+    return {"constant": constant, "visible_mean": mean, "nearest_copy": copy, "average": (mean + copy) / 2}
 
 
 @pytest.mark.parametrize(("kind", "ratio"), [("tube", 0.5), ("random", 0.75), ("frame", 0.75)])
@@ -68,7 +72,7 @@ def test_floors_match_their_definition(kind, ratio):
     targets = cut(torch.rand(3, 3, 8, 16, 16), GRID)
     hidden = torch.from_numpy(draw_batch(MaskConfig(kind=kind, ratio=ratio), GRID, 0, 0, range(3)))
     for name, expected in naive_floors(targets, hidden).items():
-        torch.testing.assert_close(trivial_predictions(targets, hidden, GRID)[name], expected, msg=name)
+        torch.testing.assert_close(trivial_predictions(targets, hidden, CONSTANT, GRID)[name], expected, msg=name)
 
 
 def test_copying_is_perfect_on_still_clips_but_not_under_tubes():
@@ -76,5 +80,5 @@ def test_copying_is_perfect_on_still_clips_but_not_under_tubes():
     targets = cut(still, GRID)
     for kind, perfect in (("frame", True), ("tube", False)):
         hidden = torch.from_numpy(draw_batch(MaskConfig(kind=kind, ratio=0.5), GRID, 0, 0, range(2)))
-        copy = trivial_predictions(targets, hidden, GRID)["nearest_copy"]
+        copy = trivial_predictions(targets, hidden, CONSTANT, GRID)["nearest_copy"]
         assert torch.equal(copy, targets) == perfect

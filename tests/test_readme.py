@@ -1,0 +1,60 @@
+"""README: every command it shows runs, in its order; every link leads somewhere; its table is the committed report's."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, clean_environment
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# The same commands at a size that takes seconds.
+SMALLER = {"quick": "tiny", "demo": "smoke", "masking": "smoke"}
+
+
+def commands():
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def translated(command, bin_dir):
+    """The command with this interpreter and a small sweep; `make test` and `make lint` only as what they would do."""
+    program, *words = shlex.split(command)
+    if program == "make" and words == ["demo"]:
+        return ["make", "--assume-old=install", "demo", f"BIN={bin_dir}", "SIZE=tiny", "SWEEP=smoke"]
+    if program == "make":
+        return ["make", "--dry-run", *words]
+    assert program in ("python", "vmae", "torchrun"), f"a command nobody runs: {command}"
+    return [str(bin_dir / program), *(SMALLER.get(word, word) for word in words)]
+
+
+def test_every_command_runs(tmp_path):
+    bin_dir = Path(sys.executable).parent
+    places = {f"VMAE_{name.upper()}": str(tmp_path / name) for name in ("data", "runs", "reports")}
+    assert commands()[0] == "make demo"
+    for command in commands():
+        done = subprocess.run(
+            translated(command, bin_dir), cwd=ROOT, env=clean_environment(**places), capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        if command == "make demo":
+            assert f"report:     {tmp_path / 'reports' / 'smoke' / 'report.md'}" in done.stdout
+            assert f"ratio plot: {tmp_path / 'reports' / 'smoke'}" in done.stdout
+            assert "| tube 0.9 |" in done.stdout
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
+def test_every_link_leads_somewhere(link):
+    assert link.startswith("https://") or (ROOT / link).exists()
+
+
+def test_the_table_is_the_committed_reports():
+    table = re.findall(r"^\| tube 0\.75 \|.*$", README, flags=re.MULTILINE)
+    assert table
+    report = (ROOT / "results" / "demo" / "report.md").read_text(encoding="utf-8")
+    for row in table:
+        cells = row.split("|")[1:4]
+        assert any(line.startswith("|".join(["", *cells])) for line in report.splitlines())
