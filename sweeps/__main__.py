@@ -87,9 +87,12 @@ def submit(
     if pending:
         num_jobs = jobs or place.jobs or max(1, num_cpus() // (place.runtime.num_threads or num_cpus()))
         parents = {id_: made.parents.get(id_) for id_ in made.runs}
-        launcher = LocalLauncher(store, place, num_jobs, chains(pending), parents)
+        cost = _cost(store, made)
+        # The longest first, so that what is left for the end is short and no job slot idles.
+        waiting = sorted(chains(pending), key=lambda chain: -sum(cost.seconds(made.runs[id_]) for id_ in chain))
+        launcher = LocalLauncher(store, place, num_jobs, waiting, parents)
         try:
-            _wait(launcher, store, made, _cost(store, made))
+            _wait(launcher, store, made, cost)
         finally:
             launcher.close()
     states = _states(store, made)

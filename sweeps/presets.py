@@ -33,7 +33,7 @@ def quick(labels: str) -> Recipe:
             decoder=DecoderConfig(width=64, depth=1, **shape),  # type: ignore[arg-type]
             target="raw",
             optim=OptimConfig(
-                epochs=14, warmup_epochs=0.5, batch_size=8, base_lr=64e-3, min_base_lr=0.0, weight_decay=0.05, grad_clip_norm=1.0
+                epochs=13, warmup_epochs=0.5, batch_size=8, base_lr=64e-3, min_base_lr=0.0, weight_decay=0.05, grad_clip_norm=1.0
             ),
             precision="fp32",
         ),
@@ -41,7 +41,7 @@ def quick(labels: str) -> Recipe:
             data=EmbeddedSet(size="quick", labels=labels),  # type: ignore[arg-type]
             clip=ClipConfig(frame_stride=1),
             optim=FinetuneOptimConfig(
-                epochs=20, warmup_epochs=2, batch_size=25, base_lr=20e-3, min_base_lr=0.0, layer_decay=1.0, grad_clip_norm=1.0
+                epochs=16, warmup_epochs=2, batch_size=25, base_lr=20e-3, min_base_lr=0.0, layer_decay=1.0, grad_clip_norm=1.0
             ),
             drop_path_rate=0.0,
             init="xavier",
