@@ -4,7 +4,7 @@ Expected: tube masking is best around 0.9 and falls off below 0.75 (Figure on ma
 1.3 points on SSv2 and 0.5 on K400, and frame masking at 7/8 is far behind (Table 1b: 69.6, 68.3, 61.5 on SSv2).
 Whether random masking prefers a lower ratio the paper does not say.
 
-Cost: nine pre-trainings and ten fine-tunings per data set and seed; at the quick preset about ten minutes on two cores.
+Cost: nine pre-trainings and ten fine-tunings per data set and seed; at the quick preset about thirteen minutes on two cores.
 """
 
 from vmae.study import SCRATCH, Ablation, Arm, grid_arms
