@@ -95,7 +95,7 @@ def pretraining_curves(ax: Axes, study: Study) -> Axes:
             continue
         look = {k: v for k, v in KINDS[row["mask.kind"]].items() if k in ("color", "linestyle")}
         ax.plot(curve["epoch"], curve["value"], alpha=0.3 + 0.7 * row["mask.ratio"] ** 3, linewidth=1, **look)
-    for kind in KINDS:
+    for kind in [kind for kind in KINDS if kind in set(rows["mask.kind"])]:
         ax.plot([], [], color=KINDS[kind]["color"], linestyle=KINDS[kind]["linestyle"], label=f"{kind} (darker: more hidden)")
     ax.set_xlabel("epoch")
     ax.set_ylabel("training loss")

@@ -13,6 +13,9 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "tube": {"color": _COLOURS[0], "marker": "o", "linestyle": "-"},
     "random": {"color": _COLOURS[1], "marker": "s", "linestyle": "--"},
     "frame": {"color": _COLOURS[2], "marker": "^", "linestyle": ":"},
+    "random_per_slice": {"color": _COLOURS[3], "marker": "D", "linestyle": (0, (5, 1))},
+    "block": {"color": _COLOURS[4], "marker": "v", "linestyle": (0, (3, 1, 1, 1))},
+    "multi_block": {"color": _COLOURS[5], "marker": "P", "linestyle": (0, (1, 1))},
 }
 SCRATCH: Mapping[str, Any] = {"color": "0.35", "linestyle": "-."}
 CHANCE: Mapping[str, Any] = {"color": "0.6", "linestyle": ":"}

@@ -1,19 +1,18 @@
 """Base recipes: the same ablation at another scale. A preset fixes everything that an arm does not set."""
 
-from vmae.config import (
+from vmae.config import EvaluateConfig, FinetuneConfig, PretrainConfig
+from vmae.grid import CubeGrid
+from vmae.recipe import Recipe
+from vmae.sections import (
     ClipConfig,
     DecoderConfig,
     EmbeddedSet,
     EncoderConfig,
-    EvaluateConfig,
-    FinetuneConfig,
+    FinetuneClipConfig,
     FinetuneOptimConfig,
     MaskConfig,
     OptimConfig,
-    PretrainConfig,
 )
-from vmae.grid import CubeGrid
-from vmae.recipe import Recipe
 
 
 def quick(labels: str) -> Recipe:
@@ -39,7 +38,7 @@ def quick(labels: str) -> Recipe:
         ),
         finetune=FinetuneConfig(
             data=EmbeddedSet(size="quick", labels=labels),  # type: ignore[arg-type]
-            clip=ClipConfig(frame_stride=1),
+            clip=FinetuneClipConfig(frame_stride=1),
             optim=FinetuneOptimConfig(
                 epochs=16, warmup_epochs=2, batch_size=25, base_lr=20e-3, min_base_lr=0.0, layer_decay=1.0, grad_clip_norm=1.0
             ),

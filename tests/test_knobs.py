@@ -1,5 +1,7 @@
 """A knob that does nothing is the worst bug of an ablation suite: every field of the config moves the id and the numbers."""
 
+import hashlib
+
 import pytest
 from helpers import run_chain
 
@@ -26,13 +28,20 @@ ALTERNATIVES = {
     "pretrain.clip.roll": True,
     "pretrain.mask.kind": "random",
     "pretrain.mask.ratio": 0.5,
+    "pretrain.mask.count": "bernoulli",
+    "pretrain.decoder_mask.kind": "running_cell",
+    "pretrain.decoder_mask.kept": 0.25,
     "pretrain.decoder.width": 12,
     "pretrain.decoder.depth": 2,
     "pretrain.decoder.num_heads": 4,
     "pretrain.decoder.mlp_ratio": 1.0,
     "pretrain.decoder.positions": "sincos_1d",
     "pretrain.target": "normalised",
+    "pretrain.target_frames": "double_rate",
     "pretrain.loss": "l1",
+    "pretrain.loss_beta": 0.1,
+    "pretrain.loss_region": "all",
+    "pretrain.optim.optimizer": "sgd",
     "pretrain.optim.epochs": 3,
     "pretrain.optim.warmup_epochs": 1.0,
     "pretrain.optim.batch_size": 8,
@@ -51,6 +60,8 @@ ALTERNATIVES = {
     "finetune.clip.crop_scales": (1.0, 0.75),
     "finetune.clip.hflip": True,
     "finetune.clip.roll": True,
+    "finetune.probe": "linear",
+    "finetune.optim.optimizer": "sgd",
     "finetune.optim.epochs": 2,
     "finetune.optim.warmup_epochs": 1.0,
     "finetune.optim.batch_size": 8,
@@ -61,12 +72,43 @@ ALTERNATIVES = {
     "finetune.optim.beta2": 0.5,
     "finetune.optim.grad_clip_norm": 1e-3,
     "finetune.optim.layer_decay": 0.5,
+    "finetune.clip.sampling": "tsn",
+    "finetune.clip.crop_area": (0.3, 1.0),
+    "finetune.clip.rand_augment": "rand-m7-n4-mstd0.5-inc1",
+    "finetune.clip.erase_prob": 0.5,
+    "finetune.repeats": 2,
+    "finetune.mix.mixup": 0.8,
+    "finetune.mix.cutmix": 1.0,
+    "finetune.mix.prob": 0.5,
+    "finetune.mix.switch_prob": 0.9,
+    "finetune.head_dropout": 0.5,
+    "finetune.ema_decay": 0.9,
     "finetune.label_smoothing": 0.0,
     "finetune.drop_path_rate": 0.5,
     "finetune.precision": "bf16",
     "evaluate.split": "holdout",
     "evaluate.num_clips": 2,
+    "evaluate.num_crops": 3,
+    "evaluate.knn": 5,
     "evaluate.precision": "bf16",
+}
+NEEDS = {  # what a field acts on
+    "pretrain.decoder_mask.kept": {"pretrain.decoder_mask.kind": "random"},
+    "pretrain.target_frames": {"pretrain.clip.frame_stride": 2},
+    "pretrain.loss_beta": {"pretrain.loss": "smooth_l1"},
+    "finetune.probe": {"finetune.optim.layer_decay": 1.0},
+    "finetune.mix.prob": {"finetune.mix.mixup": 0.8},
+    "finetune.mix.switch_prob": {"finetune.mix.mixup": 0.8, "finetune.mix.cutmix": 1.0},
+}
+OTHER_VALUES = {  # values of fields above that take another path through the code
+    "pretrain.mask.kind": ("frame", "random_per_slice", "block", "multi_block"),
+    "pretrain.decoder_mask.kind": ("random",),
+    "pretrain.target": ("normalised_pooled",),
+    "pretrain.target_frames": ("centre",),
+    "pretrain.loss": ("smooth_l1",),
+    "encoder.positions": ("learned",),
+    "finetune.probe": ("attentive",),
+    "pretrain.decoder.positions": ("learned",),
 }
 ONE_VALUE_TODAY = {  # fields that the embedded set leaves no choice in
     "pretrain.data.source",
@@ -75,7 +117,9 @@ ONE_VALUE_TODAY = {  # fields that the embedded set leaves no choice in
     "finetune.data.source",
     "finetune.data.version",
 }
+SQUARE = {"evaluate.num_crops"}  # three crops of a square video are one: tests/vmae/train/test_listed.py
 FROM_SCRATCH_ONLY = {"finetune.init"}  # seen at the end of this file
+OTHER_TESTS = {"weights"}  # tests/vmae/model/test_checkpoints.py
 OTHER_VIDEOS = {"pretrain.data.size", "finetune.data.size"}  # another size is other videos: seen below without making them
 
 
@@ -103,23 +147,28 @@ def observe(store, recipe, runtime, stage) -> dict:
     rows = [line.split('"metric"')[1] for line in place.metrics.read_text().splitlines()] if place.metrics.exists() else []
     kept = [row for row in rows if "clips_per_s" not in row and "data_wait" not in row]
     predictions = place.predictions.read_text() if place.predictions.exists() else ""
-    return {"rows": kept, "metrics": result.metrics, "predictions": predictions}
+    weights = hashlib.sha256(place.weights.read_bytes()).hexdigest() if place.weights.exists() else ""
+    return {"rows": kept, "metrics": result.metrics, "predictions": predictions, "weights": weights}
 
 
 def test_every_field_has_an_alternative(recipe):
     fields = set(leaves(recipe))
-    assert fields == set(ALTERNATIVES) | ONE_VALUE_TODAY | OTHER_VIDEOS | FROM_SCRATCH_ONLY
+    assert fields == set(ALTERNATIVES) | ONE_VALUE_TODAY | OTHER_VIDEOS | FROM_SCRATCH_ONLY | OTHER_TESTS
 
 
-@pytest.mark.parametrize("path", ALTERNATIVES)
-def test_knob_moves_the_id_and_the_numbers(path, recipe, shared_store, runtime):
+@pytest.mark.parametrize(
+    ("path", "value"), [*ALTERNATIVES.items(), *((path, value) for path, values in OTHER_VALUES.items() for value in values)]
+)
+def test_knob_moves_the_id_and_the_numbers(path, value, recipe, shared_store, runtime):
     section = path.split(".")[0]
     stage = section if section in ("pretrain", "finetune", "evaluate") else "pretrain"
-    changed = recipe.replace({path: ALTERNATIVES[path]})
+    recipe = recipe.replace(NEEDS.get(path, {}))
+    changed = recipe.replace({path: value})
     before, after = ({run.stage: run_id(run) for run in r.runs()} for r in (recipe, changed))
     for later in ("pretrain", "finetune", "evaluate")[("pretrain", "finetune", "evaluate").index(stage) :]:
         assert before[later] != after[later], "the id of the stage and of all that follows moves"
-    assert observe(shared_store, recipe, runtime, stage) != observe(shared_store, changed, runtime, stage)
+    differs = observe(shared_store, recipe, runtime, stage) != observe(shared_store, changed, runtime, stage)
+    assert differs == (path not in SQUARE)
 
 
 @pytest.mark.parametrize("path", ["grid.num_frames", "encoder.width", "finetune.data.labels"])

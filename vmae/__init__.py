@@ -2,11 +2,12 @@
 
 Floors, lowest first; a module imports only what stands before it (tests/test_floors.py reads this list):
 
-    errors files grid identity data.embedded config recipe study results runtime runs provenance cost cli
+    errors files grid identity data.embedded sections config sizes recipe study results runtime runs provenance cost cli
     data.manifest data.scene data.make data.video data.sampling data.cache data.frames data.source data.cli
-    interrupt random model.masking model.cubes model.targets model.floors model.blocks model.autoencoder model.classifier
+    interrupt random model.masking model.cubes model.targets model.floors model.blocks model.queries model.autoencoder
+    model.classifier model.formats model.importing model.describe model.cli
     data.augment data.clips
-    train.distributed train.checkpoint train.progress train.optim train.setup train.training
+    train.distributed train.checkpoint train.progress train.optim train.setup train.mixing train.training
     train.heldout train.pretrain train.finetune train.evaluate
     job __main__
 

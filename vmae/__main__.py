@@ -7,6 +7,7 @@ import typer
 
 from vmae.cli import exit_with_message
 from vmae.data.cli import app as data_app
+from vmae.model.cli import app as checkpoint_app
 
 app = typer.Typer(
     help="The instrument: a small, exact, fast VideoMAE. Sweeps are run with `python -m sweeps` from the checkout.",
@@ -14,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(checkpoint_app, name="checkpoint")
 
 
 @app.command()

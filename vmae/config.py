@@ -4,65 +4,30 @@ A run's config is self-contained: it holds its sections, the geometry and, throu
 paper's ablation setting (Tong et al. 2022, section 4 and appendix), and the released scripts' where the paper is silent.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from vmae.data.embedded import EMBEDDED_VERSION, LABEL_SETS, SIZES
-from vmae.errors import near
+from vmae.data.embedded import LABEL_SETS
 from vmae.grid import Config, CubeGrid
-from vmae.identity import NotIdentity, Parent, Seed
-
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-RandomSeed = Annotated[int, Field(ge=0, lt=2**32), Seed()]
-Precision = Literal["fp32", "bf16"]
-
-
-class EmbeddedSet(Config):
-    """The generated moving-digits videos; `labels` chooses which question is asked about the same clips."""
-
-    source: Literal["embedded"] = "embedded"
-    size: Literal["tiny", "quick", "full"] = "quick"
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="of the generator; not a replicate seed")] = 0
-    version: Annotated[int, Field(ge=EMBEDDED_VERSION, le=EMBEDDED_VERSION)] = EMBEDDED_VERSION
-    labels: Literal["motion", "appearance"] | None = None
-
-    def num_videos(self, split: str) -> int:
-        """Return the videos of `split`; ValueError for an unknown one."""
-        return _count(SIZES[self.size], split, f"embedded set {self.size!r}")
-
-    @property
-    def num_classes(self) -> int | None:
-        """Classes of the chosen label set."""
-        return LABEL_SETS[self.labels] if self.labels else None
-
-    @property
-    def name(self) -> str:
-        """How tables call this data set."""
-        return "-".join(["digits", self.size, *([self.labels] if self.labels else [])])
-
-
-class ListedSet(Config):
-    """Any videos named by a manifest (csv: path,label,split). What is listed is identity; where it lies is not."""
-
-    source: Literal["list"] = "list"
-    name: Annotated[str, NotIdentity(), Field(min_length=1, description="how tables call this data set")]
-    list_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    num_classes: Positive | None = None
-    manifest: Annotated[str, NotIdentity()]
-    counts: Annotated[dict[str, int], NotIdentity(), Field(description="videos per split; follows from the list")]
-
-    def num_videos(self, split: str) -> int:
-        """Return the videos of `split`; ValueError for an unknown one."""
-        return _count(self.counts, split, f"manifest {self.manifest}")
-
-
-def _count(counts: Mapping[str, int], split: str, where: str) -> int:
-    if split not in counts:
-        raise ValueError(f"{where} has no split {split!r}{near(split, counts)}")
-    return counts[split]
+from vmae.identity import OmitWhen, Parent
+from vmae.sections import (
+    ClipConfig,
+    DecoderConfig,
+    DecoderMaskConfig,
+    EmbeddedSet,
+    EncoderConfig,
+    FinetuneClipConfig,
+    FinetuneOptimConfig,
+    Fraction,
+    ImportedWeights,
+    MaskConfig,
+    MixConfig,
+    OptimConfig,
+    Precision,
+    RandomSeed,
+    VideoSet,
+)
 
 
 def _check_batch(stage: str, batch_size: int, num_videos: int) -> None:
@@ -73,159 +38,111 @@ def _check_batch(stage: str, batch_size: int, num_videos: int) -> None:
         )
 
 
-VideoSet = Annotated[EmbeddedSet | ListedSet, Field(discriminator="source")]
-
-
-class ClipConfig(Config):
-    """How a clip is taken from a video: exact constant stride, random start, random crop."""
-
-    frame_stride: Annotated[int, Field(ge=1, description="frames; 2 on SSv2, 4 on K400")] = 4
-    crop_scales: Annotated[
-        tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...],
-        Field(min_length=1, description="short-side shares; released pre-training draws from (1, .875, .75, .66)"),
-    ] = (1.0,)
-    hflip: Annotated[bool, Field(description="flip half of the clips; wrong where left and right are labels")] = False
-    roll: Annotated[bool, Field(description="shift cyclically in space; right only on a torus, as the embedded set is")] = False
-
-
-class EncoderConfig(Config):
-    """The vision transformer over visible cubes; defaults are ViT-B."""
-
-    width: Annotated[int, Field(ge=2, multiple_of=2)] = 768
-    depth: Positive = 12
-    num_heads: Positive = 12
-    mlp_ratio: Annotated[float, Field(gt=0.0)] = 4.0
-    positions: Annotated[
-        Literal["sincos_1d", "sincos_3d"], Field(description="over the flat cube index, as released; or a third per axis")
-    ] = "sincos_1d"
-
-    @model_validator(mode="after")
-    def _heads(self) -> "EncoderConfig":
-        if self.width % self.num_heads:
-            raise ValueError(f"width = {self.width} is not divisible by num_heads = {self.num_heads}")
-        return self
-
-
-class DecoderConfig(EncoderConfig):
-    """The light decoder over visible cubes and mask tokens (Table 1a: 4 blocks; width 384 for ViT-B)."""
-
-    width: Annotated[int, Field(ge=2, multiple_of=2)] = 384
-    depth: Positive = 4
-    num_heads: Positive = 6
-
-
-class MaskConfig(Config):
-    """Which cubes are hidden from the encoder (Table 1b; figure on ratios).
-
-    The count is fixed, as released: tube hides the same floor(ratio x positions) positions in each slice, random hides
-    floor(ratio x cubes) anywhere, frame hides whole slices, so its ratio must be a multiple of 1/slices.
-    """
-
-    kind: Literal["tube", "random", "frame"] = "tube"
-    ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9
-
-    def num_hidden(self, grid: CubeGrid) -> int:
-        """Return M, the hidden cubes of every clip; ValueError where the ratio fits no mask on `grid`."""
-        units, cubes_per_unit = {
-            "tube": (grid.num_positions, grid.num_slices),
-            "random": (grid.num_cubes, 1),
-            "frame": (grid.num_slices, grid.num_positions),
-        }[self.kind]
-        exact = self.ratio * units
-        hidden_units = int(exact + 1e-9)  # the tolerance keeps 0.29 x 100 at 29
-        if self.kind == "frame" and abs(exact - hidden_units) > 1e-6:
-            allowed = ", ".join(f"{k / units:g}" for k in range(1, units))
-            raise ValueError(f"ratio = {self.ratio:g} is no multiple of 1/{units} slices; allowed for frame: {allowed}")
-        if not 0 < hidden_units < units:
-            what = "nothing" if hidden_units == 0 else "everything"
-            raise ValueError(
-                f"ratio = {self.ratio:g} hides {what} of {units} {self.kind} units; allowed: {1 / units:g} <= ratio < {1:g}"
-            )
-        return hidden_units * cubes_per_unit
-
-
-class OptimConfig(Config):
-    """AdamW with linear warm-up from zero, then cosine; lr = base_lr x batch_size / 256."""
-
-    epochs: Positive = 800
-    warmup_epochs: Annotated[float, Field(ge=0.0)] = 40.0
-    batch_size: Annotated[int, Field(ge=1, description="clips per step over all devices together")] = 1024
-    base_lr: Annotated[float, Field(gt=0.0, description="per 256 clips")] = 1.5e-4
-    min_base_lr: Annotated[float, Field(ge=0.0, description="per 256 clips, at the end of the cosine")] = 1e-5
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.05
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.95
-    grad_clip_norm: Annotated[float, Field(gt=0.0)] | None = None
-
-    @model_validator(mode="after")
-    def _order(self) -> "OptimConfig":
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be less than epochs = {self.epochs}")
-        if self.min_base_lr > self.base_lr:
-            raise ValueError(f"min_base_lr = {self.min_base_lr:g} must not exceed base_lr = {self.base_lr:g}")
-        return self
-
-    @property
-    def lr(self) -> float:
-        """Peak learning rate, by the linear scaling rule."""
-        return self.base_lr * self.batch_size / 256
-
-    @property
-    def min_lr(self) -> float:
-        """Final learning rate, by the linear scaling rule."""
-        return self.min_base_lr * self.batch_size / 256
-
-
-class FinetuneOptimConfig(OptimConfig):
-    """The same, with layer-wise decay (released scripts: 0.75; SSv2 ViT-B 50 epochs, base lr 5e-4)."""
-
-    epochs: Positive = 50
-    warmup_epochs: Annotated[float, Field(ge=0.0)] = 5.0
-    batch_size: Positive = 384
-    base_lr: Annotated[float, Field(gt=0.0)] = 5e-4
-    min_base_lr: Annotated[float, Field(ge=0.0)] = 1e-6
-    beta2: Fraction = 0.999
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0, description="lr factor per layer from the head down")] = 0.75
-
-
 class PretrainConfig(Config):
-    """Masked reconstruction of the hidden cubes."""
+    """Masked reconstruction: what is hidden, what is asked for, and how a miss is priced."""
 
     seed: RandomSeed = 0
     data: VideoSet
     clip: ClipConfig = ClipConfig()
     mask: MaskConfig = MaskConfig()
     decoder: DecoderConfig = DecoderConfig()
+    decoder_mask: Annotated[DecoderMaskConfig, OmitWhen(DecoderMaskConfig())] = DecoderMaskConfig()
     target: Annotated[
-        Literal["normalised", "raw"], Field(description="pixels at mean 0, variance 1 per cube and channel; in [0, 1]")
+        Literal["normalised", "normalised_pooled", "raw"],
+        Field(description="pixels at mean 0 and variance 1 per cube and channel, as released; per cube, as mae_st; in [0, 1]"),
     ] = "normalised"
+    target_frames: Annotated[
+        Literal["clip", "double_rate", "centre"],
+        OmitWhen("clip"),
+        Field(description="Table 1c: T x tau as the input; 2T x tau/2; the centre frame"),
+    ] = "clip"
     loss: Annotated[Literal["mse", "l1", "smooth_l1"], Field(description="Table 1f")] = "mse"
+    loss_beta: Annotated[float, OmitWhen(1.0), Field(gt=0.0, description="of smooth_l1: quadratic below, linear above")] = 1.0
+    loss_region: Annotated[
+        Literal["hidden", "all"], OmitWhen("hidden"), Field(description="cubes whose prediction counts; the paper: hidden")
+    ] = "hidden"
     optim: OptimConfig = OptimConfig()
     precision: Precision = "bf16"
     heldout_split: Annotated[str, Field(description="clips that judge the pre-training; never trained on")] = "holdout"
 
+    @model_validator(mode="after")
+    def _has_effect(self) -> "PretrainConfig":
+        if self.loss_beta != 1.0 and self.loss != "smooth_l1":
+            raise ValueError(f"loss_beta = {self.loss_beta:g} would do nothing: loss is {self.loss!r}, not 'smooth_l1'")
+        if self.decoder_mask.kind == "none" and self.decoder_mask != DecoderMaskConfig():
+            raise ValueError(f"decoder_mask.kept = {self.decoder_mask.kept:g} would do nothing: decoder_mask.kind is 'none'")
+        if self.target_frames == "double_rate" and self.clip.frame_stride % 2:
+            raise ValueError(f"target_frames = 'double_rate' needs an even clip.frame_stride; it is {self.clip.frame_stride}")
+        plain = (self.mask.count, self.decoder_mask.kind, self.loss_region, self.target_frames)
+        if self.loss_region == "all" and plain != ("fixed", "none", "all", "clip"):
+            raise ValueError("loss_region = 'all' goes only with mask.count fixed, decoder_mask.kind none and target_frames clip")
+        if self.mask.count == "bernoulli" and self.decoder_mask.kind != "none":
+            raise ValueError("mask.count = 'bernoulli' goes only with decoder_mask.kind = 'none'")
+        return self
+
+    def reading(self, grid: CubeGrid) -> tuple[int, int]:
+        """Return frames and stride of the clip that is read from a video: the input's, or twice as dense for its target."""
+        dense = self.target_frames == "double_rate"
+        return (2 * grid.num_frames, self.clip.frame_stride // 2) if dense else (grid.num_frames, self.clip.frame_stride)
+
+    def target_grid(self, grid: CubeGrid) -> CubeGrid:
+        """Return how the target is cut: into as many cubes as the input, of more frames, or of one frame."""
+        t, s = grid.tubelet_frames, grid.num_slices
+        frames = {"clip": (s * t, t), "double_rate": (2 * s * t, 2 * t), "centre": (s, 1)}[self.target_frames]
+        return CubeGrid(num_frames=frames[0], size_px=grid.size_px, tubelet_frames=frames[1], patch_px=grid.patch_px)
+
 
 class FinetuneConfig(Config):
-    """Supervised training of encoder, mean pooling, LayerNorm and a linear head."""
+    """Supervised training of encoder, mean pooling, LayerNorm and a linear head; or of a probe on the frozen encoder."""
 
+    probe: Annotated[
+        Literal["none", "linear", "attentive"],
+        OmitWhen("none"),
+        Field(description="train all; a linear head on mean features; cross-attention of one learned query, and a linear head"),
+    ] = "none"
     seed: RandomSeed = 0
     data: VideoSet
-    clip: ClipConfig = ClipConfig()
+    clip: FinetuneClipConfig = FinetuneClipConfig()
+    repeats: Annotated[
+        int, OmitWhen(1), Field(ge=1, description="clips per video and step, on top of batch_size; released: 2")
+    ] = 1
+    mix: Annotated[MixConfig, OmitWhen(MixConfig())] = MixConfig()
     optim: FinetuneOptimConfig = FinetuneOptimConfig()
     label_smoothing: Fraction = 0.1
     drop_path_rate: Fraction = 0.1
+    head_dropout: Annotated[Fraction, OmitWhen(0.0), Field(description="before the head")] = 0.0
+    ema_decay: Annotated[
+        Fraction | None, OmitWhen(None), Field(description="of an average of the weights, which is then the result")
+    ] = None
     init: Annotated[
         Literal["trunc_normal", "xavier"],
         Field(description="of blocks without a parent: std 0.02, as released; by width"),
     ] = "trunc_normal"
     precision: Precision = "bf16"
 
+    @model_validator(mode="after")
+    def _probe(self) -> "FinetuneConfig":
+        if self.probe != "none" and (self.optim.layer_decay != 1.0 or self.drop_path_rate != 0.0):
+            raise ValueError(
+                f"optim.layer_decay = {self.optim.layer_decay:g} and drop_path_rate = {self.drop_path_rate:g} would do nothing "
+                f"with probe = {self.probe!r}: the encoder is frozen; set them to 1 and 0"
+            )
+        return self
+
 
 class EvaluateConfig(Config):
-    """The reported number: softmax averaged over evenly spaced clips of each video, every video counted once."""
+    """The reported number: softmax averaged over clips x crops of each video, every video counted once."""
 
     split: str = "test"
     num_clips: Annotated[int, Field(ge=1, description="views in time")] = 2
+    num_crops: Annotated[
+        Literal[1, 3], OmitWhen(1), Field(description="views in space: the centre, or three along the long side")
+    ] = 1
+    knn: Annotated[
+        int | None,
+        OmitWhen(None),
+        Field(ge=1, description="classify by this many nearest training videos in the encoder's mean features, not by the head"),
+    ] = None
     precision: Precision = "fp32"
 
 
@@ -241,6 +158,7 @@ class PretrainRun(Config):
     @model_validator(mode="after")
     def _fits(self) -> "PretrainRun":
         self.pretrain.mask.num_hidden(self.grid)
+        self.pretrain.decoder_mask.num_kept(self.grid)
         data = self.pretrain.data
         if isinstance(data, EmbeddedSet) and data.labels:
             raise ValueError(f"pretrain.data.labels = {data.labels!r}: pre-training reads no labels; leave it null")
@@ -250,7 +168,7 @@ class PretrainRun(Config):
 
 
 class FinetuneRun(Config):
-    """One fine-tuning, from a pre-training or (parent = null) from scratch."""
+    """One fine-tuning, from a pre-training, from imported weights, or (both null) from scratch."""
 
     algo: ClassVar[int] = 1
     stage: Literal["finetune"] = "finetune"
@@ -258,14 +176,19 @@ class FinetuneRun(Config):
     encoder: EncoderConfig
     finetune: FinetuneConfig
     parent: Annotated[PretrainRun | None, Parent()] = None
+    weights: Annotated[ImportedWeights | None, OmitWhen(None)] = None
 
     @model_validator(mode="after")
     def _fits(self) -> "FinetuneRun":
+        if self.parent is not None and self.weights is not None:
+            raise ValueError("a fine-tuning starts from a pre-training or from imported weights, not from both; set one to null")
         data = self.finetune.data
         if data.num_classes is None:
             key = "labels" if isinstance(data, EmbeddedSet) else "num_classes"
             raise ValueError(f"finetune.data.{key} is null: fine-tuning needs labels; allowed: {', '.join(LABEL_SETS)}")
         _check_batch("finetune", self.finetune.optim.batch_size, data.num_videos("train"))
+        if self.finetune.mix.is_on and self.finetune.optim.batch_size * self.finetune.repeats % 2:
+            raise ValueError(f"finetune.mix pairs clips: batch_size x repeats = {self.finetune.optim.batch_size} must be even")
         return self
 
 
@@ -285,6 +208,9 @@ class EvaluateRun(Config):
     @model_validator(mode="after")
     def _fits(self) -> "EvaluateRun":
         self.parent.finetune.data.num_videos(self.evaluate.split)
+        bank = self.parent.finetune.data.num_videos("train")
+        if self.evaluate.knn is not None and self.evaluate.knn > bank:
+            raise ValueError(f"evaluate.knn = {self.evaluate.knn} is more than the {bank} training videos")
         return self
 
 

@@ -9,8 +9,9 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from vmae.config import EncoderConfig, EvaluateRun, FinetuneRun, PretrainRun, Run
+from vmae.config import EvaluateRun, FinetuneRun, PretrainRun, Run
 from vmae.results import Result
+from vmae.sections import EncoderConfig
 
 # GFLOP/s of one thread at the quick preset, two jobs at a time on a 2-core x86_64 with AVX-512: medians over the demo's runs for
 # training (LOG.md, 2026-11-24); an evaluation is taken to be as fast as a fine-tuning.
@@ -32,10 +33,12 @@ def flops_per_clip(run: Run) -> float:
         grid, decoder = run.grid, run.pretrain.decoder
         hidden = run.pretrain.mask.num_hidden(grid)
         visible = grid.num_cubes - hidden
+        asked = hidden if run.pretrain.decoder_mask.kind == "none" else run.pretrain.decoder_mask.num_kept(grid)
+        predicted = grid.num_cubes if run.pretrain.loss_region == "all" else asked
         embed = 2 * visible * grid.cube_values * run.encoder.width
         bridge = 2 * visible * run.encoder.width * decoder.width
-        head = 2 * hidden * decoder.width * grid.cube_values
-        blocks = block_flops(run.encoder, visible) + block_flops(decoder, grid.num_cubes)
+        head = 2 * predicted * decoder.width * run.pretrain.target_grid(grid).cube_values
+        blocks = block_flops(run.encoder, visible) + block_flops(decoder, visible + asked)
         return 3 * (embed + bridge + head + blocks)
     model = run if isinstance(run, FinetuneRun) else run.parent
     embed = 2 * model.grid.num_cubes * model.grid.cube_values * model.encoder.width
@@ -46,10 +49,11 @@ def flops_per_clip(run: Run) -> float:
 def num_clips(run: Run) -> int:
     """Return the clips a run goes through."""
     if isinstance(run, EvaluateRun):
-        return run.parent.finetune.data.num_videos(run.evaluate.split) * run.evaluate.num_clips
+        return run.parent.finetune.data.num_videos(run.evaluate.split) * run.evaluate.num_clips * run.evaluate.num_crops
     section, split = (run.pretrain, "pretrain") if isinstance(run, PretrainRun) else (run.finetune, "train")
     steps = section.data.num_videos(split) // section.optim.batch_size
-    return section.optim.epochs * steps * section.optim.batch_size
+    repeats = run.finetune.repeats if isinstance(run, FinetuneRun) else 1
+    return section.optim.epochs * steps * section.optim.batch_size * repeats
 
 
 @dataclass(frozen=True)

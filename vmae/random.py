@@ -12,7 +12,8 @@ class Purpose(IntEnum):
     CLIP = 1
     MASK = 2
     REPLACEMENT = 3
-    NOISE = 4
+    DECODER_MASK = 4
+    MIX = 5
 
 
 def stream(seed: int, purpose: Purpose, epoch: int, sample: int = 0) -> np.random.Generator:

@@ -6,18 +6,10 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from vmae.config import (
-    EncoderConfig,
-    EvaluateConfig,
-    EvaluateRun,
-    FinetuneConfig,
-    FinetuneRun,
-    PretrainConfig,
-    PretrainRun,
-    Run,
-)
+from vmae.config import EvaluateConfig, EvaluateRun, FinetuneConfig, FinetuneRun, PretrainConfig, PretrainRun, Run
 from vmae.errors import ConfigError, near
 from vmae.grid import Config, CubeGrid
+from vmae.sections import EncoderConfig, ImportedWeights
 
 C = TypeVar("C", bound=BaseModel)
 _RUN: TypeAdapter[Run] = TypeAdapter(Annotated[Run, Field(discriminator="stage")])
@@ -29,6 +21,7 @@ class Recipe(Config):
     grid: CubeGrid = CubeGrid()
     encoder: EncoderConfig = EncoderConfig()
     pretrain: Annotated[PretrainConfig | None, Field(description="null: from scratch")]
+    weights: Annotated[ImportedWeights | None, Field(description="instead of a pre-training")] = None
     finetune: FinetuneConfig
     evaluate: EvaluateConfig = EvaluateConfig()
 
@@ -38,7 +31,7 @@ class Recipe(Config):
             parent = None
             if self.pretrain is not None:
                 parent = PretrainRun(grid=self.grid, encoder=self.encoder, pretrain=self.pretrain)
-            child = FinetuneRun(grid=self.grid, encoder=self.encoder, finetune=self.finetune, parent=parent)
+            child = FinetuneRun(grid=self.grid, encoder=self.encoder, finetune=self.finetune, parent=parent, weights=self.weights)
             runs: tuple[Run, ...] = (child, EvaluateRun(evaluate=self.evaluate, parent=child))
         except ValidationError as error:
             raise ConfigError(_explain(error, None)) from None

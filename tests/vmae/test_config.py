@@ -3,10 +3,10 @@
 import pytest
 
 from sweeps.presets import quick
-from vmae.config import MaskConfig
 from vmae.errors import ConfigError
 from vmae.grid import CubeGrid
 from vmae.recipe import Recipe, leaves, load_run, parse_setting, validate
+from vmae.sections import MaskConfig
 
 PAPER = CubeGrid()
 
@@ -16,7 +16,7 @@ PAPER = CubeGrid()
     [
         ({"pretrain.mask.ration": 0.9}, ["'ration'", "Did you mean 'ratio'", "kind, ratio"]),
         ({"pretrian.mask.ratio": 0.9}, ["'pretrian'", "Did you mean 'pretrain'"]),
-        ({"pretrain.mask.kind": "tubes"}, ["pretrain.mask.kind", "'tubes'", "'tube', 'random' or 'frame'"]),
+        ({"pretrain.mask.kind": "tubes"}, ["pretrain.mask.kind", "'tubes'", "'block' or 'multi_block'"]),
         ({"pretrain.mask.ratio": 1.0}, ["pretrain.mask.ratio", "1.0", "less than 1"]),
         ({"pretrain.mask.ratio": 0.0}, ["pretrain.mask.ratio", "greater than 0"]),
         ({"pretrain.mask.ratio": "0.9"}, ["pretrain.mask.ratio", "'0.9'", "valid number"]),
@@ -38,7 +38,7 @@ PAPER = CubeGrid()
         ({"grid": 3}, ["grid"]),
         ({"grid.size_px.x": 3}, ["grid.size_px", "is a value, not a section"]),
         ({"pretrain.optim.base_lr": float("nan")}, ["pretrain.optim.base_lr", "finite"]),
-        ({"pretrain.target": False}, ["pretrain.target", "'normalised' or 'raw'"]),
+        ({"pretrain.target": False}, ["pretrain.target", "'normalised_pooled' or 'raw'"]),
         ({"finetune.clip.hflip": "False"}, ["finetune.clip.hflip", "boolean"]),
     ],
 )

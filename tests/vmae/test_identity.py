@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from sweeps import registry
 from sweeps.presets import quick
-from vmae.config import ListedSet
 from vmae.grid import Config
 from vmae.identity import IdentityName, NotIdentity, OmitWhen, Parent, Seed, canonical, cell_id, digest, payload, run_id
 from vmae.recipe import load_run
+from vmae.sections import ListedSet
 from vmae.study import make_plan
 
 GOLDEN = Path(__file__).parent / "golden_ids.json"

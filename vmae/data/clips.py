@@ -11,31 +11,31 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vmae.config import ClipConfig, MaskConfig
-from vmae.data.augment import centre_view, is_trivial, random_view
+from vmae.data.augment import is_trivial, random_view, views
 from vmae.data.frames import FrameSource
-from vmae.data.sampling import random_start, test_starts
+from vmae.data.sampling import dense_indices, random_start, test_starts, tsn_indices, tsn_test_indices
 from vmae.errors import DataError
 from vmae.grid import CubeGrid
 from vmae.interrupt import ignore_stop_signals
-from vmae.model.masking import draw_batch
+from vmae.model.masking import draw_batch, draw_kept_batch
 from vmae.random import Purpose, stream
+from vmae.sections import ClipConfig, DecoderMaskConfig, FinetuneClipConfig, MaskConfig
 
 
 @dataclass
 class ClipBatch:
-    """Clips of one step on one rank: uint8 [B, C, T, H, W], hidden bool [B, N] (pre-training), labels [B] (fine-tuning)."""
+    """Clips of one step on one rank: uint8 [B, C, T, H, W]; hidden and kept bool [B, N], or labels [B]."""
 
     clips: Tensor
     hidden: Tensor | None
+    kept: Tensor | None
     labels: Tensor | None
     num_replaced: int
 
     def pin_memory(self) -> "ClipBatch":
         """Pin every tensor, so that copies to the device overlap."""
-        hidden = None if self.hidden is None else self.hidden.pin_memory()
-        labels = None if self.labels is None else self.labels.pin_memory()
-        return ClipBatch(self.clips.pin_memory(), hidden, labels, self.num_replaced)
+        hidden, kept, labels = (None if x is None else x.pin_memory() for x in (self.hidden, self.kept, self.labels))
+        return ClipBatch(self.clips.pin_memory(), hidden, kept, labels, self.num_replaced)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class TrainBatches(Dataset[ClipBatch]):
     Args:
         source: decoded videos of the training split.
         labels: one per video, or None for pre-training.
+        reading: frames and stride of the clips that are read.
         batch_size: clips per step over all ranks; an epoch has floor(videos / batch_size) steps.
     """
 
@@ -52,48 +53,79 @@ class TrainBatches(Dataset[ClipBatch]):
     labels: Sequence[int] | None
     clip: ClipConfig
     grid: CubeGrid
+    reading: tuple[int, int]
     mask: MaskConfig | None
+    decoder_mask: DecoderMaskConfig | None
     seed: int
     batch_size: int
     rank: int = 0
     num_ranks: int = 1
+
+    repeats: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches of an epoch; the rest of the shuffled order is left for other epochs."""
         return len(self.source) // self.batch_size
 
+    @property
+    def clips_per_step(self) -> int:
+        """Clips of a step over all ranks, repeats included."""
+        return self.batch_size * self.repeats
+
     def __getitem__(self, step: int) -> ClipBatch:
-        epoch, samples = step // self.steps_per_epoch, self._order(step)
-        rngs = [stream(self.seed, Purpose.CLIP, epoch, sample) for sample in samples]
+        epoch = step // self.steps_per_epoch
+        order, draws = self._order(step)
         frames: np.ndarray | list[np.ndarray]
+        rngs = self._streams(epoch, draws)
         try:
-            videos, frames = samples, self._read(samples, rngs)
+            videos, frames = order, self._read(order, rngs)
         except DataError:
-            rngs = [stream(self.seed, Purpose.CLIP, epoch, sample) for sample in samples]
-            pairs = [self._read_or_replace(epoch, s, r) for s, r in zip(samples, rngs, strict=True)]
+            rngs = self._streams(epoch, draws)
+            pairs = [self._read_or_replace(epoch, s, r) for s, r in zip(order, rngs, strict=True)]
             videos, frames = [video for video, _ in pairs], [f for _, f in pairs]
-        hidden = None if self.mask is None else draw_batch(self.mask, self.grid, self.seed, epoch, samples)
+        hidden = None if self.mask is None else draw_batch(self.mask, self.grid, self.seed, epoch, draws)
+        kept = None if self.decoder_mask is None else draw_kept_batch(self.decoder_mask, self.grid, self.seed, epoch, draws)
         return ClipBatch(
             clips=self._views(frames, rngs),
             hidden=None if hidden is None else torch.from_numpy(hidden),
+            kept=None if kept is None else torch.from_numpy(kept),
             labels=None if self.labels is None else torch.tensor([self.labels[video] for video in videos]),
-            num_replaced=sum(video != sample for video, sample in zip(videos, samples, strict=True)),
+            num_replaced=sum(video != sample for video, sample in zip(videos, order, strict=True)),
         )
 
-    def _order(self, step: int) -> list[int]:
-        """Return this rank's samples of a step: its share of one slice of the epoch's permutation."""
+    def _order(self, step: int) -> tuple[list[int], list[int]]:
+        """Return this rank's videos of a step, and the number that each of its clips draws its random choices with.
+
+        A step is a slice of the epoch's permutation, each video `repeats` times. Ranks take places from both ends, so that the
+        first of a rank's clips and its last are the first and last of some pair of the whole step: mixing pairs them so.
+        """
         epoch, position = divmod(step, self.steps_per_epoch)
         order = stream(self.seed, Purpose.ORDER, epoch).permutation(len(self.source))
-        mine = slice(position * self.batch_size + self.rank, (position + 1) * self.batch_size, self.num_ranks)
-        return [int(sample) for sample in order[mine]]
+        videos = order[position * self.batch_size : (position + 1) * self.batch_size]
+        total = self.clips_per_step
+        if total % (2 * self.num_ranks) == 0:
+            front = list(range(self.rank, total // 2, self.num_ranks))
+            mine = front + [total - 1 - place for place in reversed(front)]
+        else:
+            mine = list(range(self.rank, total, self.num_ranks))
+        samples = [int(videos[place // self.repeats]) for place in mine]
+        draws = [s + place % self.repeats * len(self.source) for s, place in zip(samples, mine, strict=True)]
+        return samples, draws
+
+    def _streams(self, epoch: int, draws: Sequence[int]) -> list[np.random.Generator]:
+        return [stream(self.seed, Purpose.CLIP, epoch, draw) for draw in draws]
 
     def _read(self, videos: list[int], rngs: list[np.random.Generator]) -> np.ndarray:
-        stride, num_frames = self.clip.frame_stride, self.grid.num_frames
-        starts = [
-            random_start(self.source.num_frames(video), num_frames, stride, rng) for video, rng in zip(videos, rngs, strict=True)
-        ]
-        return self.source.read_batch(videos, starts, num_frames, stride)
+        num_frames, stride = self.reading
+        indices = []
+        for video, rng in zip(videos, rngs, strict=True):
+            length = self.source.num_frames(video)
+            if isinstance(self.clip, FinetuneClipConfig) and self.clip.sampling == "tsn":
+                indices.append(tsn_indices(length, num_frames, rng))
+            else:
+                indices.append(dense_indices(length, num_frames, stride, random_start(length, num_frames, stride, rng)))
+        return self.source.read_batch(videos, np.stack(indices))
 
     def _read_or_replace(self, epoch: int, sample: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
         """Read `sample`; where it cannot be read, videos drawn by (seed, epoch, sample) until one can, ten at most."""
@@ -127,13 +159,31 @@ def load(batches: TrainBatches, steps: range, num_workers: int, device: torch.de
     yield from loader
 
 
-def view_of(source: FrameSource, video: int, start: int, stride: int, grid: CubeGrid) -> Tensor:
-    """Return the centre view of one clip, uint8 [C, T, H, W]; DataError if the video cannot be read."""
-    frames = source.read_batch([video], [start], grid.num_frames, stride)[0]
-    return centre_view(torch.from_numpy(frames).permute(3, 0, 1, 2), grid.size_px)
+@dataclass(frozen=True)
+class Views:
+    """How test clips are taken of a video: `num_clips` in time by `num_crops` in space."""
 
+    num_frames: int
+    stride: int
+    size_px: int
+    num_clips: int = 1
+    num_crops: int = 1
+    sampling: str = "dense"
 
-def test_views(source: FrameSource, video: int, num_clips: int, stride: int, grid: CubeGrid) -> Tensor:
-    """Return `num_clips` evenly spaced centre views of one video, uint8 [num_clips, C, T, H, W]."""
-    starts = test_starts(source.num_frames(video), grid.num_frames, stride, num_clips)
-    return torch.stack([view_of(source, video, int(start), stride, grid) for start in starts])
+    @property
+    def per_video(self) -> int:
+        """Views of one video."""
+        return self.num_clips * self.num_crops
+
+    def of(self, source: FrameSource, video: int) -> Tensor:
+        """Return the views of one video, uint8 [num_clips x num_crops, C, T, H, W]; DataError if it cannot be read."""
+        length = source.num_frames(video)
+        if self.sampling == "tsn":
+            indices = tsn_test_indices(length, self.num_frames, self.num_clips)
+        else:
+            starts = test_starts(length, self.num_frames, self.stride, self.num_clips)
+            indices = np.stack([dense_indices(length, self.num_frames, self.stride, int(start)) for start in starts])
+        clips = source.read_batch([video] * self.num_clips, indices)
+        return torch.stack(
+            [v for c in clips for v in views(torch.from_numpy(c).permute(3, 0, 1, 2), self.size_px, self.num_crops)]
+        )

@@ -12,7 +12,6 @@ import numpy as np
 
 from vmae.data.cache import Cache, build_cache, cache_key
 from vmae.data.manifest import Manifest, VideoRow, check_files
-from vmae.data.sampling import dense_indices
 from vmae.data.video import num_frames, read_frames, resolve_backend
 from vmae.errors import DataError
 
@@ -33,8 +32,8 @@ class FrameSource(Protocol):
         """Return the frames of a video."""
         ...
 
-    def read_batch(self, videos: Sequence[int], starts: Sequence[int], num_frames: int, stride: int) -> np.ndarray:
-        """Return clips, uint8 [B, T, H, W, 3]; DataError names the first video that cannot be read."""
+    def read_batch(self, videos: Sequence[int], indices: np.ndarray) -> np.ndarray:
+        """Return the frames at `indices` int [B, T], uint8 [B, T, H, W, 3]; DataError names the first unreadable video."""
         ...
 
 
@@ -56,12 +55,9 @@ class DecodedFrames:
             self._lengths[video] = num_frames(self.paths[video], self.backend)
         return self._lengths[video]
 
-    def read_batch(self, videos: Sequence[int], starts: Sequence[int], num_frames: int, stride: int) -> np.ndarray:
+    def read_batch(self, videos: Sequence[int], indices: np.ndarray) -> np.ndarray:
         """Return clips, uint8 [B, T, H, W, 3]; all videos of a batch must have one frame size."""
-        clips = [
-            read_frames(self.paths[v], dense_indices(self.num_frames(v), num_frames, stride, s), self.backend)
-            for v, s in zip(videos, starts, strict=True)
-        ]
+        clips = [read_frames(self.paths[v], when, self.backend) for v, when in zip(videos, indices, strict=True)]
         shapes = {clip.shape[1:3] for clip in clips}
         if len(shapes) > 1:
             raise DataError(f"videos of one batch have frame sizes {sorted(shapes)}; bring them to one size first")
@@ -82,14 +78,12 @@ class CachedFrames:
         """Return the frames of a video; all have the same number."""
         return int(self.frames.shape[1])
 
-    def read_batch(self, videos: Sequence[int], starts: Sequence[int], num_frames: int, stride: int) -> np.ndarray:
+    def read_batch(self, videos: Sequence[int], indices: np.ndarray) -> np.ndarray:
         """Return clips, uint8 [B, T, H, W, 3], in one gather."""
         for video in videos if self.bad else ():
             if video in self.bad:
                 raise DataError(self.bad[video])
-        total = self.frames.shape[1]
-        when = np.stack([dense_indices(total, num_frames, stride, start) for start in starts])
-        clips: np.ndarray = self.frames[np.asarray(videos)[:, None], when]
+        clips: np.ndarray = self.frames[np.asarray(videos)[:, None], indices]
         return clips
 
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from vmae.config import EmbeddedSet, ListedSet
 from vmae.data.embedded import manifest_file
 from vmae.data.frames import FrameSource, open_frames
 from vmae.data.manifest import Manifest, read_manifest
 from vmae.errors import DataError
 from vmae.runtime import RuntimeConfig
+from vmae.sections import EmbeddedSet, ListedSet
 
 LABELLED_SPLITS = ("train", "holdout", "test")
 

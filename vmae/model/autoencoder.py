@@ -1,62 +1,98 @@
 """VideoMAE's asymmetric autoencoder (section 3.3): encode the visible cubes, predict the hidden ones."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from vmae.config import DecoderConfig, PretrainRun
+from vmae.config import PretrainRun
 from vmae.grid import CubeGrid
-from vmae.model.blocks import Encoder, LayerNorm, init_xavier, make_blocks, position_table
-from vmae.model.cubes import cut, split_indices, take
-from vmae.model.targets import pixel_target, reconstruction_loss
+from vmae.model.blocks import Encoder, LayerNorm, Positions, init_xavier, make_blocks
+from vmae.model.cubes import cut, take
+from vmae.model.queries import Split, dual_split, fixed_split, ragged_split
+from vmae.model.targets import counted, frames_to_predict, input_frames, pixel_target, reconstruction_loss
+from vmae.sections import DecoderConfig
 
 
 class Decoder(nn.Module):
-    """Light blocks over visible cubes and mask tokens; predicts hidden cubes only."""
+    """Light blocks over visible cubes and mask tokens."""
 
-    positions: Tensor
-
-    def __init__(self, grid: CubeGrid, encoder_width: int, config: DecoderConfig) -> None:
+    def __init__(self, grid: CubeGrid, encoder_width: int, config: DecoderConfig, cube_values: int) -> None:
         super().__init__()
         self.from_encoder = nn.Linear(encoder_width, config.width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.register_buffer("positions", position_table(grid, config), persistent=False)
+        self.positions = Positions(grid, config)
         self.blocks = make_blocks(config)
         self.norm = LayerNorm(config.width)
-        self.head = nn.Linear(config.width, grid.cube_values)
+        self.head = nn.Linear(config.width, cube_values)
 
-    def forward(self, encoded: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        """[B, V, D] encoded cubes at `visible` [B, V] -> predictions [B, M, P] for the cubes at `hidden` [B, M]."""
-        seen = self.from_encoder(encoded)
-        num_visible = seen.shape[1]
-        x = torch.cat([seen + self.positions[visible], (self.mask_token + self.positions[hidden]).to(seen.dtype)], dim=1)
+    def forward(self, encoded: Tensor, split: Split, *, visible_too: bool = False) -> Tensor:
+        """[B, V, D] encoded cubes -> predictions [B, K, P] for the cubes asked for, or [B, V + K, P] for the visible ones too."""
+        seen = self.from_encoder(encoded) + self.positions(split.visible)
+        x = torch.cat([seen, (self.mask_token + self.positions(split.asked)).to(seen.dtype)], dim=1)
+        attention = split.attention(x.shape[1])
         for block in self.blocks:
-            x = block(x)
-        predicted: Tensor = self.head(self.norm(x[:, num_visible:]))
+            x = block(x, attn_mask=attention)
+        predicted: Tensor = self.head(self.norm(x if visible_too else x[:, split.num_visible :]))
         return predicted
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What the decoder says: values [B, K, P'] for the cubes at index [B, K], of which `counts` bool [B, K] count (None: all)."""
+
+    values: Tensor
+    index: Tensor
+    counts: Tensor | None
+
+
 class VideoMAE(nn.Module):
-    """Encoder and decoder; `forward` gives the pre-training loss, `reconstruct` the predictions."""
+    """Encoder and decoder; `forward` gives the pre-training loss, `predict` what it is taken of.
+
+    Clips are float [B, C, T, H, W] in [0, 1] as read, `hidden` bool [B, N], `kept` bool [B, N] the decoder mask if there is one.
+    """
 
     def __init__(self, run: PretrainRun) -> None:
         super().__init__()
-        config = run.pretrain
-        self.grid, self.target, self.loss = run.grid, config.target, config.loss
-        self.num_hidden = config.mask.num_hidden(run.grid)
+        self.grid, self.config = run.grid, run.pretrain
+        self.target_grid = run.pretrain.target_grid(run.grid)
         self.encoder = Encoder(run.grid, run.encoder, final_norm=True)
-        self.decoder = Decoder(run.grid, run.encoder.width, config.decoder)
+        self.decoder = Decoder(run.grid, run.encoder.width, run.pretrain.decoder, self.target_grid.cube_values)
         for part in (self.encoder.blocks, self.decoder):
             part.apply(init_xavier)  # the embedding keeps PyTorch's default, as the released Conv3d does
         nn.init.trunc_normal_(self.decoder.mask_token, std=0.02, a=-0.02, b=0.02)
 
-    def predict(self, cubes: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Cubes [B, N, P] in [0, 1], `hidden` bool [B, N] -> predictions [B, M, P] and the hidden index [B, M]."""
-        visible_index, hidden_index = split_indices(hidden, self.num_hidden)
-        encoded = self.encoder(take(cubes, visible_index), visible_index)
-        return self.decoder(encoded, visible_index, hidden_index), hidden_index
+    def split(self, hidden: Tensor, kept: Tensor | None = None) -> Split:
+        """Read a batch of masks by the run's rules."""
+        if self.config.mask.count == "bernoulli":
+            return ragged_split(hidden)
+        num_hidden = self.config.mask.num_hidden(self.grid)
+        if kept is None:
+            return fixed_split(hidden, num_hidden)
+        return dual_split(hidden, num_hidden, kept, self.config.decoder_mask.num_kept(self.grid))
 
-    def forward(self, clips: Tensor, hidden: Tensor) -> Tensor:
-        """Clips [B, C, T, H, W] in [0, 1], `hidden` bool [B, N] with the run's count in each row -> scalar loss."""
-        cubes = cut(clips, self.grid)
-        predicted, hidden_index = self.predict(cubes, hidden)
-        return reconstruction_loss(predicted, pixel_target(take(cubes, hidden_index), self.target), self.loss)
+    def predict(self, clips: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Prediction:
+        """Encode what is visible and predict what is asked for."""
+        split = self.split(hidden, kept)
+        cubes = cut(input_frames(clips, self.config.target_frames), self.grid)
+        encoded = self.encoder(take(cubes, split.visible), split.visible, split.attention(split.num_visible))
+        if self.config.loss_region == "all":
+            values = self.decoder(encoded, split, visible_too=True)
+            return Prediction(values, torch.cat([split.visible, split.asked], dim=1), None)
+        covered = counted(split.asked, self.config.target_frames, self.grid)
+        counts = split.counts if covered is None else covered if split.counts is None else covered & split.counts
+        return Prediction(self.decoder(encoded, split), split.asked, counts)
+
+    def targets(self, clips: Tensor) -> Tensor:
+        """Return the targets of all cubes, [B, N, P']."""
+        frames = frames_to_predict(clips, self.config.target_frames, self.grid)
+        return pixel_target(cut(frames, self.target_grid), self.config.target)
+
+    def loss(self, values: Tensor, targets: Tensor, counts: Tensor | None) -> Tensor:
+        """Return the run's loss of `values` [B, K, P'] for `targets` alike."""
+        return reconstruction_loss(values, targets, self.config.loss, self.config.loss_beta, counts)
+
+    def forward(self, clips: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Return the scalar loss."""
+        predicted = self.predict(clips, hidden, kept)
+        return self.loss(predicted.values, take(self.targets(clips), predicted.index), predicted.counts)

@@ -6,13 +6,14 @@ released q_bias and v_bias load as (q, 0, v).
 
 from functools import partial
 
+import numpy as np
 import torch
 from timm.layers import trunc_normal_
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from vmae.config import EncoderConfig
 from vmae.grid import NUM_CHANNELS, CubeGrid
+from vmae.sections import EncoderConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,7 +22,7 @@ LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 def make_blocks(config: EncoderConfig, drop_path_rate: float = 0.0) -> nn.ModuleList:
     """Return `config.depth` pre-norm blocks; drop path grows linearly from 0 to `drop_path_rate`."""
-    rates = torch.linspace(0, drop_path_rate, config.depth).tolist()
+    rates = np.linspace(0, drop_path_rate, config.depth).tolist()
     return nn.ModuleList(
         Block(
             config.width,
@@ -36,7 +37,7 @@ def make_blocks(config: EncoderConfig, drop_path_rate: float = 0.0) -> nn.Module
 
 
 def position_table(grid: CubeGrid, config: EncoderConfig) -> Tensor:
-    """Return the fixed positions [N, D] of a grid's cubes, `sincos_1d` as released or `sincos_3d`."""
+    """Return fixed positions [N, D] of a grid's cubes, `sincos_1d` as released or `sincos_3d`."""
     if config.positions == "sincos_1d":
         return sincos_1d(torch.arange(grid.num_cubes), config.width, period=10000)
     return sincos_3d(grid, config.width)
@@ -61,6 +62,23 @@ def sincos_3d(grid: CubeGrid, width: int) -> Tensor:
     widths = (width - 2 * third, third, third)
     parts = [sincos_1d(axis.flatten(), w, period=100) for axis, w in zip((slices, rows, columns), widths, strict=True)]
     return torch.cat(parts, dim=1)
+
+
+class Positions(nn.Module):
+    """The position of each cube of a grid, fixed (and then in no checkpoint, as released) or learned."""
+
+    table: Tensor
+
+    def __init__(self, grid: CubeGrid, config: EncoderConfig) -> None:
+        super().__init__()
+        if config.positions == "learned":
+            self.table = nn.Parameter(trunc_normal_(torch.empty(grid.num_cubes, config.width), std=0.02))
+        else:
+            self.register_buffer("table", position_table(grid, config), persistent=False)
+
+    def forward(self, index: Tensor | None = None) -> Tensor:
+        """Return positions [B, K, D] of the cubes at `index` [B, K], or [N, D] of all in order."""
+        return self.table if index is None else self.table[index]
 
 
 class CubeEmbedding(nn.Module):
@@ -88,21 +106,19 @@ class CubeEmbedding(nn.Module):
 class Encoder(nn.Module):
     """Joint space-time attention over the cubes it is given."""
 
-    positions: Tensor
-
     def __init__(self, grid: CubeGrid, config: EncoderConfig, *, final_norm: bool, drop_path_rate: float = 0.0) -> None:
         super().__init__()
         self.grid, self.width = grid, config.width
         self.embed = CubeEmbedding(grid, config.width)
-        self.register_buffer("positions", position_table(grid, config), persistent=False)
+        self.positions = Positions(grid, config)
         self.blocks = make_blocks(config, drop_path_rate)
         self.norm = LayerNorm(config.width) if final_norm else nn.Identity()
 
-    def forward(self, cubes: Tensor, index: Tensor | None = None) -> Tensor:
-        """[B, K, P] cubes at `index` [B, K] (None: all cubes in order) -> [B, K, D]."""
-        x = self.embed(cubes) + (self.positions if index is None else self.positions[index])
+    def forward(self, cubes: Tensor, index: Tensor | None = None, attention: Tensor | None = None) -> Tensor:
+        """[B, K, P] cubes at `index` [B, K] (None: all in order), attending where `attention` says (None: all) -> [B, K, D]."""
+        x = self.embed(cubes) + self.positions(index)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, attn_mask=attention)
         encoded: Tensor = self.norm(x)
         return encoded
 

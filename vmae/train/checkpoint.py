@@ -28,9 +28,13 @@ class Progress:
     pending_losses: list[float] = field(default_factory=list)
 
 
-def save_checkpoint(run_dir: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save_checkpoint(
+    run_dir: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, average: nn.Module | None = None
+) -> None:
     """Write last.pt, keeping the one before as previous.pt; RunDirError if the disk refuses."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
+    if average is not None:
+        state["average"] = average.state_dict()
 
     def write(path: Path) -> None:
         try:
@@ -43,7 +47,9 @@ def save_checkpoint(run_dir: RunDir, model: nn.Module, optimizer: torch.optim.Op
     write_atomic(run_dir.checkpoint, write)
 
 
-def load_checkpoint(run_dir: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def load_checkpoint(
+    run_dir: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
+) -> Progress:
     """Restore the newest good checkpoint and return its progress; a fresh `Progress` if there is none.
 
     Raises CheckpointError if there are checkpoints but none loads: starting over would hide lost work.
@@ -56,6 +62,8 @@ def load_checkpoint(run_dir: RunDir, model: nn.Module, optimizer: torch.optim.Op
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
+            if average is not None:
+                average.load_state_dict(state["average"])
             progress = Progress(**state["progress"])
         except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
             reasons.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")

@@ -1,24 +1,31 @@
-"""Evaluation: every video of the list once, softmax averaged over its clips; one that cannot be read is named, never replaced."""
+"""Evaluation: every video of the list once, softmax averaged over its views; one that cannot be read is named, never replaced."""
 
 import csv
 import io
 import math
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from vmae.config import EvaluateRun
 from vmae.data.augment import to_float
-from vmae.data.clips import test_views
+from vmae.data.clips import Views
+from vmae.data.frames import FrameSource
 from vmae.data.source import frames_of, labels_of, manifest_of
 from vmae.errors import DataError
 from vmae.files import write_atomic
 from vmae.model.classifier import Classifier
 from vmae.runs import RunDir
 from vmae.train.checkpoint import load_weights
+from vmae.train.distributed import World
 from vmae.train.setup import autocast
 from vmae.train.training import Outcome, Place
 
 CLIPS_PER_BATCH = 64
+KNN_TEMPERATURE = 0.07  # weights exp(similarity / temperature), as DINO's (arXiv:2104.14294)
+Rows = list[tuple[int, list[float]]]
 
 
 @torch.no_grad()
@@ -35,29 +42,21 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     model = Classifier(trained)
     model.load_state_dict(load_weights(parent.weights))
     model.to(world.device).eval()
+    clip, grid = trained.finetune.clip, run.grid
+    reading = Views(grid.num_frames, clip.frame_stride, grid.size_px, config.num_clips, config.num_crops, clip.sampling)
 
-    mine = list(range(world.rank, len(source), world.size))
-    per_batch = max(1, CLIPS_PER_BATCH // config.num_clips)
-    scored: list[tuple[int, list[float]]] = []
-    unread: list[tuple[int, str]] = []
-    for first in range(0, len(mine), per_batch):
-        videos, views = [], []
-        for video in mine[first : first + per_batch]:
-            try:
-                views.append(test_views(source, video, config.num_clips, trained.finetune.clip.frame_stride, run.grid))
-                videos.append(video)
-            except DataError as error:
-                unread.append((video, str(error)))
-        if not videos:
-            continue
+    def compute(clips: Tensor) -> Tensor:
         with autocast(config.precision, world.device):
-            logits = model(to_float(torch.cat(views), world.device))
-        probabilities = logits.float().softmax(dim=-1).unflatten(0, (len(videos), config.num_clips)).mean(dim=1)
-        scored += zip(videos, probabilities.cpu().tolist(), strict=True)
+            found = model.features(clips) if config.knn else model(clips)
+        return found.float() if config.knn else found.float().softmax(dim=-1)
 
-    scored, unread = sorted(world.gather(scored)), sorted(world.gather(unread))
+    scored, unread = mean_over_views(compute, source, reading, world)
     if not scored:
         raise DataError(f"not one of {len(source)} {config.split} videos can be read; the first: {unread[0][1]}")
+    if config.knn:
+        bank, _ = mean_over_views(compute, frames_of(manifest, "train", place.runtime), reading, world)
+        assert trained.finetune.data.num_classes is not None
+        scored = nearest(bank, labels_of(manifest, "train"), scored, config.knn, trained.finetune.data.num_classes)
     rows = [(video, labels[video], probabilities) for video, probabilities in scored]
     if world.is_main:
         paths = [row.path for row in manifest.select(config.split)]
@@ -73,7 +72,40 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
         "unread": [reason for _, reason in unread],
         "list_sha256": manifest.list_sha256,
     }
-    return Outcome(metrics, {"num_clips": len(rows) * config.num_clips})
+    return Outcome(metrics, {"num_clips": len(rows) * reading.per_video})
+
+
+def mean_over_views(
+    compute: Callable[[Tensor], Tensor], source: FrameSource, reading: Views, world: World
+) -> tuple[Rows, list[tuple[int, str]]]:
+    """Return `compute`'s rows [D] of every video of `source`, averaged over its views, and the videos that cannot be read."""
+    mine = list(range(world.rank, len(source), world.size))
+    per_batch = max(1, CLIPS_PER_BATCH // reading.per_video)
+    rows: Rows = []
+    unread: list[tuple[int, str]] = []
+    for first in range(0, len(mine), per_batch):
+        clips, videos = [], []
+        for video in mine[first : first + per_batch]:
+            try:
+                clips.append(reading.of(source, video))
+                videos.append(video)
+            except DataError as error:
+                unread.append((video, str(error)))
+        if videos:
+            found = compute(to_float(torch.cat(clips), world.device))
+            rows += zip(videos, found.unflatten(0, (len(videos), -1)).mean(dim=1).cpu().tolist(), strict=True)
+    return sorted(world.gather(rows)), sorted(world.gather(unread))
+
+
+def nearest(bank: Rows, labels: Sequence[int], queries: Rows, k: int, num_classes: int) -> Rows:
+    """Return class probabilities of `queries` by a weighted vote of the k videos of `bank` that are nearest in cosine."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    voters = KNeighborsClassifier(min(k, len(bank)), metric="cosine", weights=lambda d: np.exp((1 - d) / KNN_TEMPERATURE))
+    voters.fit([row for _, row in bank], [labels[video] for video, _ in bank])
+    shares = np.zeros((len(queries), num_classes))
+    shares[:, voters.classes_] = voters.predict_proba([row for _, row in queries])
+    return [(video, share) for (video, _), share in zip(queries, shares.tolist(), strict=True)]
 
 
 def _top(rows: list[tuple[int, int, list[float]]], k: int) -> float:

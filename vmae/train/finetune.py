@@ -7,9 +7,12 @@ from vmae.config import FinetuneRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
 from vmae.data.source import frames_of, labels_of, manifest_of
+from vmae.errors import ConfigError
 from vmae.model.classifier import Classifier
+from vmae.model.importing import load_imported
 from vmae.runs import RunDir
 from vmae.train.checkpoint import load_weights, save_weights
+from vmae.train.mixing import Mixer
 from vmae.train.setup import INIT_STEP, autocast, seed_step
 from vmae.train.training import Outcome, Place, Training
 
@@ -26,29 +29,43 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
         labels=labels_of(manifest, "train"),
         clip=config.clip,
         grid=run.grid,
+        reading=(run.grid.num_frames, config.clip.frame_stride),
         mask=None,
+        decoder_mask=None,
         seed=config.seed,
         batch_size=config.optim.batch_size,
+        repeats=config.repeats,
         rank=world.rank,
         num_ranks=world.size,
     )
     seed_step(config.seed, INIT_STEP, rank=0)
     model = Classifier(run)
+    loaded: list[str] = []
     if parent is not None:
         model.load_encoder(load_weights(parent.weights))
+    elif run.weights is not None:
+        loaded = load_imported(model, run.weights, run.grid)
     model.to(world.device)
-    training = Training("finetune", model, config.optim, batches, place)
+    training = Training("finetune", model, config.optim, batches, place, config.ema_decay)
+    if config.mix.is_on and training.clips_per_rank % 2:
+        raise ConfigError(f"finetune.mix pairs clips: {training.clips_per_rank} on each of {world.size} ranks; it must be even")
+    assert config.data.num_classes is not None
+    mixer = Mixer(config.mix, config.data.num_classes, config.label_smoothing, config.seed)
     for batch in training.steps():
         assert batch.labels is not None
-        clips, labels = to_float(batch.clips, world.device), batch.labels.to(world.device)
+        labels = batch.labels.to(world.device)
+        clips, wanted = mixer(to_float(batch.clips, world.device), labels, training.progress.step)
 
-        def loss_of(part: slice, clips: Tensor = clips, labels: Tensor = labels) -> Tensor:
+        def loss_of(part: slice, clips: Tensor = clips, wanted: Tensor = wanted) -> Tensor:
             with autocast(config.precision, world.device):
                 logits = training.parallel(clips[part])
-            return F.cross_entropy(logits.float(), labels[part], label_smoothing=config.label_smoothing)
+            return F.cross_entropy(logits.float(), wanted[part])
 
         training.update(loss_of)
 
+    metrics: dict[str, object] = {"loss_train_last": training.log.last_loss()}
+    if loaded:
+        metrics["loaded"] = loaded
     if world.is_main:
-        save_weights(place.run_dir.weights, model)
-    return Outcome({"loss_train_last": training.log.last_loss()}, training.compute(run.grid.num_cubes))
+        save_weights(place.run_dir.weights, model if training.average is None else training.average.module)
+    return Outcome(metrics, training.compute(run.grid.num_cubes))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vmae.config import PretrainConfig
 from vmae.data.augment import to_float
-from vmae.data.clips import test_views
+from vmae.data.clips import Views
 from vmae.data.frames import FrameSource
 from vmae.errors import DataError
 from vmae.files import write_atomic
@@ -18,8 +18,8 @@ from vmae.grid import NUM_CHANNELS, CubeGrid
 from vmae.model.autoencoder import VideoMAE
 from vmae.model.cubes import cut, join, take
 from vmae.model.floors import trivial_predictions
-from vmae.model.masking import draw_batch
-from vmae.model.targets import cube_statistics, denormalise, pixel_target, reconstruction_loss
+from vmae.model.masking import draw_batch, draw_kept_batch
+from vmae.model.targets import cube_statistics, denormalise, frames_to_predict
 from vmae.results import FLOORS
 from vmae.train.distributed import World
 from vmae.train.setup import autocast
@@ -30,56 +30,65 @@ NUM_SHOWN = 4
 
 @dataclass(frozen=True)
 class Heldout:
-    """Held-out clips with their masks: cubes [B, N, P] in [0, 1], hidden bool [B, N]; `missing` could not be read."""
+    """Held-out clips with their masks: clips [B, C, T, H, W] in [0, 1] as read, hidden and kept bool [B, N]; `missing` unread."""
 
-    cubes: Tensor
+    clips: Tensor
     hidden: Tensor
+    kept: Tensor | None
     missing: int
 
 
 def heldout_batches(
     source: FrameSource, config: PretrainConfig, grid: CubeGrid, world: World, batch_size: int = 64
 ) -> list[Heldout]:
-    """Return the centre clip of every held-out video once, with the mask of (seed, video)."""
+    """Return the centre clip of every held-out video once, with the masks of (seed, video)."""
+    reading = Views(*config.reading(grid), grid.size_px)
     batches = []
     for first in range(0, len(source), batch_size):
         clips, videos = [], []
         for video in range(first, min(first + batch_size, len(source))):
             try:
-                clips.append(test_views(source, video, 1, config.clip.frame_stride, grid)[0])
+                clips.append(reading.of(source, video)[0])
                 videos.append(video)
             except DataError:
                 continue
         if videos:
-            cubes = cut(to_float(torch.stack(clips), world.device), grid)
-            hidden = torch.from_numpy(draw_batch(config.mask, grid, config.seed, MASK_EPOCH, videos))
+            hidden = torch.from_numpy(draw_batch(config.mask, grid, config.seed, MASK_EPOCH, videos)).to(world.device)
+            kept = None
+            if config.decoder_mask.kind != "none":
+                drawn = draw_kept_batch(config.decoder_mask, grid, config.seed, MASK_EPOCH, videos)
+                kept = torch.from_numpy(drawn).to(world.device)
             missing = min(batch_size, len(source) - first) - len(videos)
-            batches.append(Heldout(cubes, hidden.to(world.device), missing))
+            batches.append(Heldout(to_float(torch.stack(clips), world.device), hidden, kept, missing))
     return batches
 
 
 @torch.no_grad()
 def judge(model: VideoMAE, batches: list[Heldout], config: PretrainConfig, world: World) -> dict[str, object]:
-    """Return the held-out loss, the trivial floors, and whether the loss beats the best floor.
+    """Return the held-out loss, the trivial floors, whether the loss beats the best floor, and the masking ratio achieved.
 
     `beats_floors` is true if the paired difference per clip to the best floor (the one with the lowest mean) has a 95 % t
     interval below zero; `floor_gap` is that difference's mean and `floor_gap_ci` the half width.
     """
     model.eval()
     losses: dict[str, list[float]] = {name: [] for name in ("model", *FLOORS)}
-    all_targets = [pixel_target(batch.cubes, config.target) for batch in batches]
+    all_targets = [model.targets(batch.clips) for batch in batches]
     constant = torch.cat([targets.reshape(-1, NUM_CHANNELS) for targets in all_targets]).mean(dim=0)
     for batch, targets in zip(batches, all_targets, strict=True):
         with autocast(config.precision, world.device):
-            predicted, index = model.predict(batch.cubes, batch.hidden)
-        guesses = {n: take(p, index) for n, p in trivial_predictions(targets, batch.hidden, constant, model.grid).items()}
-        wanted = take(targets, index)
-        for name, guess in {"model": predicted, **guesses}.items():
-            losses[name] += [float(reconstruction_loss(g, w, config.loss)) for g, w in zip(guess, wanted, strict=True)]
+            predicted = model.predict(batch.clips, batch.hidden, batch.kept)
+        guesses = trivial_predictions(targets, batch.hidden, constant, model.grid)
+        wanted = take(targets, predicted.index)
+        for name, guess in {"model": predicted.values, **{n: take(g, predicted.index) for n, g in guesses.items()}}.items():
+            for clip in range(len(wanted)):
+                one = slice(clip, clip + 1)
+                counts = None if predicted.counts is None else predicted.counts[one]
+                losses[name].append(float(model.loss(guess[one], wanted[one], counts)))
     means = {name: float(np.mean(values)) for name, values in losses.items()}
     best = min(FLOORS, key=lambda name: means[name])
     gaps = np.subtract(losses["model"], losses[best])
     half = float(stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / len(gaps) ** 0.5) if len(gaps) > 1 else np.inf
+    hidden = torch.cat([batch.hidden for batch in batches]).float()
     return {
         "loss_heldout": means["model"],
         **{f"floor_{name}": means[name] for name in FLOORS},
@@ -89,6 +98,8 @@ def judge(model: VideoMAE, batches: list[Heldout], config: PretrainConfig, world
         "beats_floors": bool(gaps.mean() + half < 0),
         "num_heldout": len(gaps),
         "num_heldout_missing": sum(batch.missing for batch in batches),
+        "mask_ratio_achieved": float(hidden.mean()),
+        "num_visible_cubes": float((1 - hidden).sum(dim=1).mean()),
     }
 
 
@@ -96,23 +107,30 @@ def judge(model: VideoMAE, batches: list[Heldout], config: PretrainConfig, world
 def save_reconstruction(path: Path, model: VideoMAE, batch: Heldout, config: PretrainConfig, world: World) -> None:
     """Write a few clips as original, hidden and reconstruction, for figures that need no torch.
 
-    Visible cubes are shown as they are. Raw targets are predicted pixels: honest. Normalised targets lack each cube's mean
-    and deviation; only the hidden original has them, so the file says `uses_target_statistics`.
+    The frames are those that are to be predicted (Table 1c). Cubes whose prediction does not count are shown as they are, if the
+    encoder saw them, else black. Raw targets are predicted pixels: honest. Normalised targets lack each cube's mean and
+    deviation; only the hidden original has them, so the file says `uses_target_statistics`.
     """
     model.eval()
-    cubes, hidden = batch.cubes[:NUM_SHOWN], batch.hidden[:NUM_SHOWN]
+    few = slice(0, NUM_SHOWN)
+    clips, hidden = batch.clips[few], batch.hidden[few]
     with autocast(config.precision, world.device):
-        predicted, index = model.predict(cubes, hidden)
-    predicted = predicted.float()
-    if config.target == "normalised":
-        predicted = denormalise(predicted, *cube_statistics(take(cubes, index)))
-    rebuilt = cubes.clone()
-    rebuilt.scatter_(1, index[..., None].expand_as(predicted), predicted)
+        predicted = model.predict(clips, hidden, None if batch.kept is None else batch.kept[few])
+    cubes = cut(frames_to_predict(clips, config.target_frames, model.grid), model.target_grid)
+    values = predicted.values.float()
+    if config.target != "raw":
+        values = denormalise(values, *cube_statistics(take(cubes, predicted.index), config.target))
+    shows = hidden.gather(1, predicted.index)
+    if predicted.counts is not None:
+        shows = shows & predicted.counts
+    rebuilt = torch.where(hidden[..., None], 0.0, cubes)
+    rows = torch.arange(len(cubes), device=cubes.device)[:, None].expand_as(predicted.index)
+    rebuilt[rows[shows], predicted.index[shows]] = values[shows]
     content = {
-        "original": _bytes(cubes, model.grid),
-        "reconstruction": _bytes(rebuilt, model.grid),
-        "hidden": _bytes(hidden[..., None].float().expand_as(cubes), model.grid)[..., 0] > 0,
-        "uses_target_statistics": np.array(config.target == "normalised"),
+        "original": _bytes(cubes, model.target_grid),
+        "reconstruction": _bytes(rebuilt, model.target_grid),
+        "hidden": _bytes(hidden[..., None].float().expand_as(cubes), model.target_grid)[..., 0] > 0,
+        "uses_target_statistics": np.array(config.target != "raw"),
     }
 
     def write(temporary: Path) -> None:

@@ -5,15 +5,21 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
-from vmae.config import FinetuneOptimConfig, OptimConfig
+from vmae.sections import FinetuneOptimConfig, OptimConfig
+
+NO_DECAY = ("decoder.mask_token", "encoder.positions.table", "decoder.positions.table")
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Return AdamW; no weight decay on vectors and the mask token, and lr x layer_decay^depth-from-head if fine-tuning."""
+def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """Return the optimiser; no decay of vectors, positions and mask token; lr x layer_decay^depth-from-head if fine-tuning."""
     if isinstance(config, FinetuneOptimConfig):
-        groups = param_groups_layer_decay(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
+        groups = param_groups_layer_decay(
+            model, weight_decay=config.weight_decay, no_weight_decay_list=NO_DECAY, layer_decay=config.layer_decay
+        )
     else:
-        groups = param_groups_weight_decay(model, weight_decay=config.weight_decay, no_weight_decay_list=("decoder.mask_token",))
+        groups = param_groups_weight_decay(model, weight_decay=config.weight_decay, no_weight_decay_list=NO_DECAY)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.beta1)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
 
 

@@ -25,7 +25,9 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
         labels=None,
         clip=config.clip,
         grid=run.grid,
+        reading=config.reading(run.grid),
         mask=config.mask,
+        decoder_mask=None if config.decoder_mask.kind == "none" else config.decoder_mask,
         seed=config.seed,
         batch_size=config.optim.batch_size,
         rank=world.rank,
@@ -37,21 +39,19 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     for batch in training.steps():
         assert batch.hidden is not None
         clips, hidden = to_float(batch.clips, world.device), batch.hidden.to(world.device)
+        kept = None if batch.kept is None else batch.kept.to(world.device)
 
-        def loss_of(part: slice, clips: Tensor = clips, hidden: Tensor = hidden) -> Tensor:
+        def loss_of(part: slice, clips: Tensor = clips, hidden: Tensor = hidden, kept: Tensor | None = kept) -> Tensor:
             with autocast(config.precision, world.device):
-                loss: Tensor = training.parallel(clips[part], hidden[part])
+                loss: Tensor = training.parallel(clips[part], hidden[part], None if kept is None else kept[part])
             return loss
 
         training.update(loss_of)
 
-    metrics: dict[str, object] = {
-        "mask_ratio_achieved": model.num_hidden / run.grid.num_cubes,
-        "num_visible_cubes": run.grid.num_cubes - model.num_hidden,
-    }
+    metrics: dict[str, object] = {}
     if world.is_main:
         heldout = heldout_batches(frames_of(manifest, config.heldout_split, place.runtime), config, run.grid, world)
-        metrics |= judge(model, heldout, config, world)
+        metrics = judge(model, heldout, config, world)
         save_reconstruction(place.run_dir.reconstruction, model, heldout[0], config, world)
         save_weights(place.run_dir.weights, model)
-    return Outcome(metrics, training.compute(run.grid.num_cubes - model.num_hidden))
+    return Outcome(metrics, training.compute(run.grid.num_cubes - config.mask.num_hidden(run.grid)))

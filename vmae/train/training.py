@@ -5,15 +5,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from vmae.config import OptimConfig
 from vmae.data.clips import ClipBatch, TrainBatches, load
 from vmae.errors import Interrupted
 from vmae.interrupt import StopFlag
 from vmae.results import MetricsLog
 from vmae.runs import RunDir
 from vmae.runtime import RuntimeConfig
+from vmae.sections import OptimConfig
 from vmae.train.checkpoint import load_checkpoint, save_checkpoint
 from vmae.train.distributed import World
 from vmae.train.optim import make_optimizer, make_schedule
@@ -42,24 +43,27 @@ class Outcome:
 class Training:
     """A model on its way through the steps of a run, resumed where its last checkpoint left it."""
 
-    def __init__(self, name: str, model: nn.Module, optim: OptimConfig, batches: TrainBatches, place: Place) -> None:
+    def __init__(
+        self, name: str, model: nn.Module, optim: OptimConfig, batches: TrainBatches, place: Place, ema_decay: float | None = None
+    ) -> None:
         self.model, self.optim, self.data, self.place = model, optim, batches, place
+        self.average = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay)
         self.optimizer = make_optimizer(model, optim)
         self.schedule = make_schedule(self.optimizer, optim, batches.steps_per_epoch)
         self.total_steps = optim.epochs * batches.steps_per_epoch
-        self.progress = load_checkpoint(place.run_dir, model, self.optimizer)
+        self.progress = load_checkpoint(place.run_dir, model, self.optimizer, self.average)
         self.progress.num_restarts += self.progress.step > 0
         metrics = MetricsLog(place.run_dir.metrics) if place.world.is_main else None
         if metrics:
             metrics.truncate_after(self.progress.step)
         self.parallel = place.world.wrap(model)
-        self.clips_per_rank = place.world.share(optim.batch_size)
+        self.clips_per_rank = place.world.share(batches.clips_per_step)
         self.clock = Clock(self.progress)
         self.log = TrainingLog(
             metrics,
             self.progress,
             f"{name} {place.run_dir.id}",
-            optim.batch_size,
+            batches.clips_per_step,
             batches.steps_per_epoch,
             self.total_steps,
             place.runtime.log_every_steps,
@@ -105,6 +109,8 @@ class Training:
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model)
         self.progress.step += 1
         self.log.add(total)
         if self.log.due():
@@ -118,12 +124,12 @@ class Training:
         """Write a checkpoint; called on all ranks, rank 0 writes."""
         self.progress.pending_losses = self.place.world.mean(self.log.pending())
         if self.place.world.is_main:
-            save_checkpoint(self.place.run_dir, self.model, self.optimizer, self.progress)
+            save_checkpoint(self.place.run_dir, self.model, self.optimizer, self.progress, self.average)
         self._saved_s = self.progress.train_s
 
     def compute(self, cubes_per_clip: int) -> dict[str, object]:
         """Return what was spent, restarts included; `cubes_per_clip` is what the encoder sees."""
-        num_clips = self.progress.step * self.optim.batch_size
+        num_clips = self.progress.step * self.data.clips_per_step
         return {
             "num_steps": self.progress.step,
             "num_epochs": self.optim.epochs,

@@ -12,7 +12,15 @@ from vmae.data.cache import build_cache, cache_key
 from vmae.data.frames import open_frames
 from vmae.data.make import encode
 from vmae.data.manifest import VideoRow, check_files, list_sha256, read_manifest, write_manifest
-from vmae.data.sampling import dense_indices, num_starts, random_start, span, test_starts
+from vmae.data.sampling import (
+    dense_indices,
+    num_starts,
+    random_start,
+    span,
+    test_starts,
+    tsn_indices,
+    tsn_test_indices,
+)
 from vmae.data.video import num_frames, read_frames, read_video, resolve_backend
 from vmae.errors import DataError
 
@@ -119,6 +127,24 @@ def test_test_clips_span_the_video_evenly(length, frames, stride, clips):
         assert np.ptp(np.diff(starts)) <= 1
 
 
+@given(st.integers(1, 300), st.integers(1, 32), st.integers(0, 2**31))
+def test_tsn_draws_one_frame_of_each_segment(length, frames, seed):
+    indices = tsn_indices(length, frames, np.random.default_rng(seed))
+    assert len(indices) == frames
+    assert 0 <= indices.min() <= indices.max() < length
+    assert (np.diff(indices) >= 0).all()
+    if length >= frames:
+        assert (indices // (length // frames) == np.arange(frames)).all()
+
+
+@given(st.integers(1, 300), st.integers(1, 32), st.integers(1, 6))
+def test_tsn_test_clips_interleave(length, frames, clips):
+    indices = tsn_test_indices(length, frames, clips)
+    assert indices.shape == (clips, frames)
+    assert 0 <= indices.min() <= indices.max() < length
+    assert (np.diff(indices.T.reshape(-1)) >= 0).all(), "sorted, clip k is every clips-th: the released SSv2 test"
+
+
 def manifest_text(tmp_path, text, encoding="utf-8"):
     file = tmp_path / "list.csv"
     file.write_bytes(text.encode(encoding))
@@ -193,14 +219,14 @@ def test_missing_and_empty_files_are_counted(listed, tmp_path):
 def test_the_cache_is_direct_decoding(listed, tmp_path):
     cached, direct = (open_frames(listed, "train", cache_dir=d, num_workers=1) for d in (tmp_path / "cache", None))
     assert [cached.num_frames(i) for i in range(5)] == [direct.num_frames(i) for i in range(5)] == [20] * 5
-    request = ([4, 0, 2], [0, 3, 10], 8, 2)
+    request = ([4, 0, 2], np.stack([dense_indices(20, 8, 2, start) for start in (0, 3, 10)]))
     np.testing.assert_array_equal(cached.read_batch(*request), direct.read_batch(*request))
 
 
 def test_an_edited_video_is_decoded_again(listed, tmp_path):
-    before = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1).read_batch([2], [0], 4, 1)
+    before = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1).read_batch([2], np.arange(4)[None])
     encode(tmp_path / "2.mp4", np.full((20, 32, 32, 3), 200, np.uint8))
-    after = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1).read_batch([2], [0], 4, 1)
+    after = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1).read_batch([2], np.arange(4)[None])
     assert np.abs(after.astype(int) - 200).max() < 5
     assert not np.array_equal(before, after)
 
@@ -209,9 +235,9 @@ def test_a_bad_video_is_recorded_and_refused_by_name(listed, tmp_path):
     (tmp_path / "3.mp4").write_bytes(b"no video")
     source = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1)
     assert list(source.bad) == [3]
-    assert source.read_batch([2, 4], [0, 0], 4, 1).shape == (2, 4, 32, 32, 3)
+    assert source.read_batch([2, 4], np.tile(np.arange(4), (2, 1))).shape == (2, 4, 32, 32, 3)
     with pytest.raises(DataError, match=r"3\.mp4"):
-        source.read_batch([2, 3], [0, 0], 4, 1)
+        source.read_batch([2, 3], np.tile(np.arange(4), (2, 1)))
 
 
 def test_videos_of_different_shape_cannot_share_a_cache(listed, tmp_path):

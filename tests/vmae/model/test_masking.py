@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vmae.config import MaskConfig
 from vmae.grid import CubeGrid
 from vmae.model.masking import draw_batch, draw_hidden
+from vmae.sections import MaskConfig
 
 GRID = CubeGrid(num_frames=16, size_px=32, tubelet_frames=2, patch_px=8)
 kinds = st.sampled_from(["tube", "random", "frame"])

@@ -28,33 +28,33 @@ def test_the_encoder_never_sees_a_hidden_cube(runs, batch):
     model = VideoMAE(runs[0]).eval()
     clips, hidden = batch
     cubes = cut(clips, runs[0].grid)
-    before, _ = model.predict(cubes, hidden)
     noise = torch.rand_like(cubes)
-    hidden_changed, _ = model.predict(torch.where(hidden[..., None], noise, cubes), hidden)
-    visible_changed, _ = model.predict(torch.where(hidden[..., None], cubes, noise), hidden)
-    assert torch.equal(before, hidden_changed)
-    assert not torch.allclose(before, visible_changed)
+    hidden_changed = join(torch.where(hidden[..., None], noise, cubes), runs[0].grid)
+    visible_changed = join(torch.where(hidden[..., None], cubes, noise), runs[0].grid)
+    before = model.predict(clips, hidden).values
+    assert torch.equal(before, model.predict(hidden_changed, hidden).values)
+    assert not torch.allclose(before, model.predict(visible_changed, hidden).values)
 
 
 def test_the_loss_counts_hidden_cubes_only(runs, batch):
     model = VideoMAE(runs[0]).eval()
     clips, hidden = batch
-    predicted, index = model.predict(cut(clips, runs[0].grid), hidden)
-    assert predicted.shape == (3, int(hidden[0].sum()), runs[0].grid.cube_values)
-    target = pixel_target(take(cut(clips, runs[0].grid), index), "raw")
-    torch.testing.assert_close(model(clips, hidden), reconstruction_loss(predicted, target, "mse"))
+    predicted = model.predict(clips, hidden)
+    assert predicted.values.shape == (3, int(hidden[0].sum()), runs[0].grid.cube_values)
+    target = pixel_target(take(cut(clips, runs[0].grid), predicted.index), "raw")
+    torch.testing.assert_close(model(clips, hidden), reconstruction_loss(predicted.values, target, "mse"))
 
 
 def test_predictions_come_in_ascending_cube_order(runs, batch):
     """A hidden cube's prediction depends on its place: swapping the decoder's position rows swaps the predictions."""
     model = VideoMAE(runs[0]).eval()
     clips, hidden = batch
-    cubes = cut(clips, runs[0].grid)
-    before, index = model.predict(cubes, hidden)
-    first, second = int(index[0, 0]), int(index[0, 1])
-    model.decoder.positions[[first, second]] = model.decoder.positions[[second, first]]
-    after, _ = model.predict(cubes[:1], hidden[:1])
-    torch.testing.assert_close(after[0, [1, 0]], before[0, [0, 1]])
+    before = model.predict(clips, hidden)
+    first, second = int(before.index[0, 0]), int(before.index[0, 1])
+    table = model.decoder.positions.table
+    table[[first, second]] = table[[second, first]]
+    after = model.predict(clips[:1], hidden[:1])
+    torch.testing.assert_close(after.values[0, [1, 0]], before.values[0, [0, 1]])
 
 
 def test_gathering_equals_masking_the_full_sequence(runs, batch):
@@ -62,8 +62,8 @@ def test_gathering_equals_masking_the_full_sequence(runs, batch):
     model = VideoMAE(runs[0]).eval()
     clips, hidden = batch
     cubes = cut(clips, runs[0].grid)
-    visible_index, _ = split_indices(hidden, model.num_hidden)
-    x = model.encoder.embed(cubes) + model.encoder.positions
+    visible_index, _ = split_indices(hidden, runs[0].pretrain.mask.num_hidden(runs[0].grid))
+    x = model.encoder.embed(cubes) + model.encoder.positions()
     x = x[~hidden].reshape(3, -1, x.shape[-1])
     for block in model.encoder.blocks:
         x = block(x)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from vmae.config import MaskConfig
 from vmae.grid import CubeGrid
 from vmae.model.cubes import cut
 from vmae.model.floors import trivial_predictions
 from vmae.model.masking import draw_batch
 from vmae.model.targets import cube_statistics, denormalise, pixel_target, reconstruction_loss
+from vmae.sections import MaskConfig
 
 GRID = CubeGrid(num_frames=8, size_px=16, tubelet_frames=2, patch_px=8)
 
@@ -36,7 +36,7 @@ def test_predicting_zero_on_normalised_targets_costs_511_of_512():
 def test_denormalise_inverts_normalising():
     cubes = torch.rand(2, 3, 24)
     target = pixel_target(cubes, "normalised")
-    torch.testing.assert_close(denormalise(target, *cube_statistics(cubes)), cubes)
+    torch.testing.assert_close(denormalise(target, *cube_statistics(cubes, "normalised")), cubes)
 
 
 def test_losses_are_what_they_are_called():

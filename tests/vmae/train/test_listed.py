@@ -88,3 +88,11 @@ def test_another_list_than_planned_is_refused(listed_recipe, store, runtime, man
 def test_a_split_that_is_not_listed_names_the_near_one(listed_recipe):
     with pytest.raises(ConfigError, match=r"has no split 'tset'\. Did you mean 'test'"):
         listed_recipe.replace({"evaluate.split": "tset"}).runs()
+
+
+def test_three_crops_see_what_the_centre_does_not(listed_recipe, store, runtime):
+    place = runtime.model_copy(update={"cache": False})
+    one, three = (run_chain(store, listed_recipe.replace({"evaluate.num_crops": n}), place)["evaluate"] for n in (1, 3))
+    assert one.compute["num_clips"] * 3 == three.compute["num_clips"]
+    rows = [store.run(result.run_id).predictions.read_text() for result in (one, three)]
+    assert rows[0] != rows[1]

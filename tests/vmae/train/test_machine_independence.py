@@ -14,7 +14,9 @@ from vmae.data.source import frames_of, labels_of, manifest_of
 from vmae.identity import run_id
 from vmae.results import read_metrics
 from vmae.runs import Store
+from vmae.sections import MixConfig
 from vmae.train.checkpoint import load_weights
+from vmae.train.mixing import Mixer
 
 
 def losses(place):
@@ -93,7 +95,9 @@ def batches(recipe, runtime):
 
     def make(rank=0, num_ranks=1, seed=0):
         clip, mask = recipe.finetune.clip, recipe.pretrain.mask
-        return TrainBatches(source, labels, clip, recipe.grid, mask, seed, batch_size=8, rank=rank, num_ranks=num_ranks)
+        return TrainBatches(
+            source, labels, clip, recipe.grid, (16, 1), mask, None, seed, batch_size=8, rank=rank, num_ranks=num_ranks
+        )
 
     return make
 
@@ -101,14 +105,28 @@ def batches(recipe, runtime):
 def test_ranks_share_the_global_batch(batches):
     whole = batches()[5]
     parts = [batches(rank, 4)[5] for rank in range(4)]
-    for name in ("clips", "hidden", "labels"):
-        merged = torch.stack([getattr(p, name) for p in parts], dim=1).flatten(0, 1)
-        assert torch.equal(merged, getattr(whole, name)), name
+    fronts = [[0, 7], [1, 6], [2, 5], [3, 4]]  # places of the whole step that each rank has
+    for part, places in zip(parts, fronts, strict=True):
+        for name in ("clips", "hidden", "labels"):
+            assert torch.equal(getattr(part, name), getattr(whole, name)[places]), name
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 4])
+def test_mixing_pairs_the_same_clips_on_any_number_of_ranks(batches, num_ranks):
+    mixer = Mixer(MixConfig(mixup=0.8), 8, 0.1, seed=0)
+    whole = batches()[5]
+    expected, wanted = mixer(whole.clips.float(), whole.labels, step=5)
+    for rank in range(num_ranks):
+        part = batches(rank, num_ranks)[5]
+        clips, labels = mixer(part.clips.float(), part.labels, step=5)
+        for i in range(len(clips)):
+            same = [j for j in range(8) if torch.allclose(clips[i], expected[j]) and torch.allclose(labels[i], wanted[j])]
+            assert same, "each mixed clip of a rank is one of the whole batch"
 
 
 def test_an_epoch_shows_every_video_once_in_an_order_of_its_own(batches):
     made = batches()
-    epochs = [[made._order(step) for step in range(first, first + 4)] for first in (0, 4)]
+    epochs = [[made._order(step)[0] for step in range(first, first + 4)] for first in (0, 4)]
     flat = [[sample for part in epoch for sample in part] for epoch in epochs]
     assert [sorted(samples) for samples in flat] == [list(range(32))] * 2
     assert flat[0] != flat[1]
