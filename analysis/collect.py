@@ -74,9 +74,9 @@ def _row(
         "state": unfinished[0] if unfinished else "done",
         **{f"run.{stage}": ids.get(stage) for stage in STAGES},
     }
-    pretrain = plan["runs"][ids["pretrain"]]["config"]["pretrain"] if "pretrain" in ids else None
-    row["mask.kind"] = pretrain["mask"]["kind"] if pretrain else None
-    row["mask.ratio"] = pretrain["mask"]["ratio"] if pretrain else None
+    config = plan["runs"][ids["pretrain"]]["config"] if "pretrain" in ids else None
+    row["mask.kind"] = mask_kind(config) if config else None
+    row["mask.ratio"] = config["pretrain"]["mask"]["ratio"] if config else None
     for stage in STAGES:
         result = results.get(ids.get(stage, ""))
         if result is not None and result.status == "done":
@@ -84,6 +84,11 @@ def _row(
             row[f"{stage}.commit"] = result.provenance.get("commit")
             row[f"{stage}.dirty"] = result.provenance.get("dirty")
     return row
+
+
+def mask_kind(config: Mapping[str, Any]) -> str:
+    """Return the kind of mask as figures tell them apart: clips of one frame are images, whatever the mask is called."""
+    return "image" if config["grid"]["num_frames"] == 1 else str(config["pretrain"]["mask"]["kind"])
 
 
 def learning_curve(place: RunDir, metric: str = "loss") -> pd.DataFrame:

@@ -15,6 +15,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "frame": {"color": _COLOURS[2], "marker": "^", "linestyle": ":"},
     "random_per_slice": {"color": _COLOURS[3], "marker": "D", "linestyle": (0, (5, 1))},
     "block": {"color": _COLOURS[4], "marker": "v", "linestyle": (0, (3, 1, 1, 1))},
+    "image": {"color": _COLOURS[6], "marker": "*", "linestyle": (0, (4, 2, 1, 2))},
     "multi_block": {"color": _COLOURS[5], "marker": "P", "linestyle": (0, (1, 1))},
 }
 SCRATCH: Mapping[str, Any] = {"color": "0.35", "linestyle": "-."}

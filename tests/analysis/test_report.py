@@ -7,8 +7,9 @@ import pytest
 import synthetic as made
 from PIL import Image
 
-from analysis.collect import load_study
+from analysis.collect import load_study, mask_kind
 from analysis.report import write_report
+from analysis.style import KINDS
 from analysis.table import cell_table, readable
 from vmae.errors import ResultsError, RunDirError
 from vmae.study import make_plan
@@ -128,3 +129,11 @@ def test_a_result_from_elsewhere_is_refused(study):
     study.run_dir(first).result.write_text(study.run_dir(second).result.read_text())
     with pytest.raises(ResultsError, match="it was copied here"):
         load_study(study.store, "synthetic")
+
+
+def test_clips_of_one_frame_are_a_line_of_their_own():
+    """Else an image-MAE arm would stand on the line of its mask kind, among videos."""
+    for num_frames, kind in ((16, "tube"), (1, "image")):
+        config = {"grid": {"num_frames": num_frames}, "pretrain": {"mask": {"kind": "tube"}}}
+        assert mask_kind(config) == kind
+        assert kind in KINDS

@@ -30,7 +30,7 @@ NUM_SHOWN = 4
 
 @dataclass(frozen=True)
 class Heldout:
-    """Held-out clips with their masks: clips [B, C, T, H, W] in [0, 1] as read, hidden and kept bool [B, N]; `missing` unread."""
+    """Held-out clips with their masks: uint8 [B, C, T, H, W] as read, hidden and kept bool [B, N]; `missing` are unread."""
 
     clips: Tensor
     hidden: Tensor
@@ -59,7 +59,7 @@ def heldout_batches(
                 drawn = draw_kept_batch(config.decoder_mask, grid, config.seed, MASK_EPOCH, videos)
                 kept = torch.from_numpy(drawn).to(world.device)
             missing = min(batch_size, len(source) - first) - len(videos)
-            batches.append(Heldout(to_float(torch.stack(clips), world.device), hidden, kept, missing))
+            batches.append(Heldout(torch.stack(clips), hidden, kept, missing))
     return batches
 
 
@@ -72,11 +72,12 @@ def judge(model: VideoMAE, batches: list[Heldout], config: PretrainConfig, world
     """
     model.eval()
     losses: dict[str, list[float]] = {name: [] for name in ("model", *FLOORS)}
-    all_targets = [model.targets(batch.clips) for batch in batches]
-    constant = torch.cat([targets.reshape(-1, NUM_CHANNELS) for targets in all_targets]).mean(dim=0)
-    for batch, targets in zip(batches, all_targets, strict=True):
+    constant = _mean_target(model, batches, world)
+    for batch in batches:
+        clips = to_float(batch.clips, world.device)
+        targets = model.targets(clips)
         with autocast(config.precision, world.device):
-            predicted = model.predict(batch.clips, batch.hidden, batch.kept)
+            predicted = model.predict(clips, batch.hidden, batch.kept)
         guesses = trivial_predictions(targets, batch.hidden, constant, model.grid)
         wanted = take(targets, predicted.index)
         for name, guess in {"model": predicted.values, **{n: take(g, predicted.index) for n, g in guesses.items()}}.items():
@@ -103,6 +104,16 @@ def judge(model: VideoMAE, batches: list[Heldout], config: PretrainConfig, world
     }
 
 
+def _mean_target(model: VideoMAE, batches: list[Heldout], world: World) -> Tensor:
+    """Return the mean target of all cubes of all clips, [C]."""
+    total, count = torch.zeros(NUM_CHANNELS, dtype=torch.float64, device=world.device), 0
+    for batch in batches:
+        values = model.targets(to_float(batch.clips, world.device)).reshape(-1, NUM_CHANNELS)
+        total += values.sum(dim=0, dtype=torch.float64)
+        count += len(values)
+    return (total / count).float()
+
+
 @torch.no_grad()
 def save_reconstruction(path: Path, model: VideoMAE, batch: Heldout, config: PretrainConfig, world: World) -> None:
     """Write a few clips as original, hidden and reconstruction, for figures that need no torch.
@@ -113,7 +124,7 @@ def save_reconstruction(path: Path, model: VideoMAE, batch: Heldout, config: Pre
     """
     model.eval()
     few = slice(0, NUM_SHOWN)
-    clips, hidden = batch.clips[few], batch.hidden[few]
+    clips, hidden = to_float(batch.clips[few], world.device), batch.hidden[few]
     with autocast(config.precision, world.device):
         predicted = model.predict(clips, hidden, None if batch.kept is None else batch.kept[few])
     cubes = cut(frames_to_predict(clips, config.target_frames, model.grid), model.target_grid)

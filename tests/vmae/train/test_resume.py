@@ -38,7 +38,20 @@ def assert_equal_runs(place, other):
 
 @pytest.fixture
 def dropping(recipe):
-    return recipe.replace({"finetune.drop_path_rate": 0.2})
+    """All that draws random numbers or keeps a state besides weights and optimiser."""
+    return recipe.replace(
+        {
+            "pretrain.mask.count": "bernoulli",
+            "finetune.drop_path_rate": 0.2,
+            "finetune.head_dropout": 0.2,
+            "finetune.mix.mixup": 0.8,
+            "finetune.mix.cutmix": 1.0,
+            "finetune.repeats": 2,
+            "finetune.clip.erase_prob": 0.5,
+            "finetune.clip.sampling": "tsn",
+            "finetune.ema_decay": 0.9,
+        }
+    )
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
