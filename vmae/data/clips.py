@@ -60,7 +60,6 @@ class TrainBatches(Dataset[ClipBatch]):
     batch_size: int
     rank: int = 0
     num_ranks: int = 1
-
     repeats: int = 1
 
     @property

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,12 +78,12 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is refused: {_reason(error)}") from None
+        raise CheckpointError(f"{path} is refused: no checkpoint, or it holds more than weights ({_reason(error)})") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is truncated or no checkpoint: {_reason(error)}") from None
     if not isinstance(content, Mapping):
@@ -91,11 +92,10 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the line of torch's message that says what was met, not the advice to load it all the same."""
+    """Return the sentence of torch's message that says what was met, without its advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next(
-        (line for line in lines if "GLOBAL" in line or "Unsupported" in line), lines[0] if lines else type(error).__name__
-    )
+    found = next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), lines[0] if lines else "")
+    return found.split(". ")[0] or type(error).__name__
 
 
 def _stripped(name: str) -> str:

@@ -128,7 +128,7 @@ def test_a_centre_target_is_frame_half_of_the_clip(recipe, clips):
     targets = model.targets(clips)[0, at]
     assert torch.equal(model.targets(without)[0, at], targets), "no other frame of the centre slice counts"
     assert not model.targets(other)[0, at].any(), "frame 8 of 16 does"
-    assert float(model(clips, hidden)) > 0
+    assert model(clips, hidden) > 0
 
 
 def test_pooled_normalisation_is_image_maes():
