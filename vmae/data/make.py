@@ -18,18 +18,10 @@ from vmae.files import write_atomic
 from vmae.runtime import num_cpus
 
 VIDEOS_PER_TASK = 40
-# Without x264's look-ahead: on frames this small it gave other bytes for equal frames about once in 600 videos (LOG.md).
-X264 = "rc-lookahead=0:mbtree=0:weightp=0"
-ENCODER = {
-    "codec": "libx264",
-    "pix_fmt": "yuv420p",
-    "fps": 12,
-    "crf": "10",
-    "preset": "veryfast",
-    "g": "20",
-    "bf": "0",
-    "x264-params": X264,
-}
+# Every frame by itself: what a frame predicted from others, or a rate shared with them, leaves in its pixels tells how they move.
+# No look-ahead: on frames this small x264 gave other bytes for equal frames about once in 600 videos (both in LOG.md).
+X264 = {"qp": "10", "preset": "veryfast", "g": "1", "bf": "0", "x264-params": "rc-lookahead=0:mbtree=0:weightp=0"}
+CODEC, PIX_FMT, FPS = "libx264", "yuv420p", 12
 
 
 def make_embedded(data_root: Path, size: str, seed: int = 0, num_workers: int | None = None, progress: bool = True) -> Path:
@@ -67,23 +59,28 @@ def make_embedded(data_root: Path, size: str, seed: int = 0, num_workers: int | 
         ]
         write_manifest(folder / f"{labels}.csv", rows)
         hashes[labels] = list_sha256(rows)
+    encoder = {"codec": CODEC, "pix_fmt": PIX_FMT, "fps": FPS} | X264
     info = {"size": size, "seed": seed, "version": EMBEDDED_VERSION, "scene": asdict(scene), "videos": SIZES[size]}
-    write_atomic(info_file, (json.dumps(info | {"list_sha256": hashes, "encoder": ENCODER}, indent=1) + "\n").encode())
+    write_atomic(info_file, (json.dumps(info | {"list_sha256": hashes, "encoder": encoder}, indent=1) + "\n").encode())
     return folder
 
 
-def encode(path: Path, frames: np.ndarray) -> None:
-    """Write uint8 `frames` [T, H, W, 3] as H.264 mp4, atomically; equal frames give equal bytes."""
+def encode(path: Path, frames: np.ndarray, key_frame_every: int = int(X264["g"])) -> None:
+    """Write uint8 `frames` [T, H, W, 3] as H.264 mp4, atomically; equal frames give equal bytes.
+
+    Args:
+        key_frame_every: frames from one key frame to the next; the embedded set has 1, so that no frame depends on another.
+    """
 
     def write(temporary: Path) -> None:
         with av.open(str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-            stream = container.add_stream(str(ENCODER["codec"]), rate=int(str(ENCODER["fps"])))
+            stream = container.add_stream(CODEC, rate=FPS)
             stream.height, stream.width = frames.shape[1:3]
-            stream.pix_fmt = str(ENCODER["pix_fmt"])
+            stream.pix_fmt = PIX_FMT
             stream.codec_context.thread_count = 1
-            stream.options = {k: str(ENCODER[k]) for k in ("crf", "preset", "g", "bf", "x264-params")} | {"flags": "+bitexact"}
+            stream.options = X264 | {"g": str(key_frame_every), "flags": "+bitexact"}
             for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(_yuv420(frame), format="yuv420p")))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(_yuv420(frame), format=PIX_FMT)))
             container.mux(stream.encode())
 
     write_atomic(path, write)

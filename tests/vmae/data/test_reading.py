@@ -37,7 +37,7 @@ def numbered(count=20, size=32):
 @pytest.fixture
 def video(tmp_path):
     path = tmp_path / "a folder, with: spaces" / "vidéo 影片.mp4"
-    encode(path, numbered())
+    encode(path, numbered(), key_frame_every=8)
     return path
 
 
