@@ -1,4 +1,4 @@
-# make demo   the main job on the embedded videos: about 13 minutes on two cores after the install
+# make demo   the main job on the embedded videos: 12 to 13 minutes on two cores after the install
 # make test   all tests that need no GPU and no SLURM
 # make lint   ruff and mypy;   make clean   caches and the environment; runs/, data/ and reports/ stay
 PYTHON ?= python3
