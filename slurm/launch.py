@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slurm.profile import Profile
+from slurm.profile import LocalProfile
+from vmae.claim import process_identity
 from vmae.files import write_atomic
 from vmae.job import RunJob
-from vmae.runs import State, Store, process_identity
+from vmae.runs import State, Store, now
 from vmae.runtime import num_cpus
 
 UNLIMITED_MIN = 365 * 24 * 60
@@ -50,7 +51,7 @@ class LocalLauncher:
     """A queue of chains and the jobs at work on them; `tick` moves it on."""
 
     store: Store
-    profile: Profile
+    profile: LocalProfile
     num_jobs: int
     waiting: list[tuple[str, ...]]
     parents: Mapping[str, str | None]
@@ -114,6 +115,8 @@ class LocalLauncher:
             job = self.executor.submit(RunJob([str(self.store.run(id_).path) for id_ in chain]))
         self.jobs[chain], self._slots[chain] = job, slot
         self._logs |= dict.fromkeys(chain, job.paths.stdout)
+        for id_ in chain:
+            self.store.run(id_).write_submission({"executor": "local", "job_id": str(job.job_id), "at": now()})
 
     def _note_queue(self) -> None:
         ids = [id_ for chain in self.waiting for id_ in chain]
@@ -132,11 +135,6 @@ def queued(store: Store) -> set[str]:
             else:
                 file.unlink(missing_ok=True)
     return found
-
-
-def states(store: Store, parents: Mapping[str, str | None]) -> dict[str, State]:
-    """Return the one true state of each run, `queued` included."""
-    return store.states(parents, queued(store))
 
 
 def _queue_file(store: Store, pid: int) -> Path:

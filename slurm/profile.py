@@ -2,34 +2,127 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from slurm.control import parse_time_min
 from vmae.errors import ConfigError, near
 from vmae.grid import Config
 from vmae.recipe import validate
-from vmae.runtime import RuntimeConfig
+from vmae.runtime import RuntimeConfig, num_cpus
 
+
+def _readable(value: str) -> str:
+    try:
+        parse_time_min(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+Limit = Annotated[str, AfterValidator(_readable)]
 FOLDER = Path(__file__).parent / "profiles"
 
 
-class Profile(Config):
-    """One place to run."""
+class LocalProfile(Config):
+    """This machine, without a scheduler."""
 
     kind: Literal["local"]
     jobs: Annotated[int, Field(ge=1, description="at a time; null: cores / threads")] | None = None
     gpus_per_job: Annotated[int, Field(ge=0, le=1)] = 0
     runtime: RuntimeConfig = RuntimeConfig()
 
+    @property
+    def num_jobs(self) -> int:
+        """Jobs at a time."""
+        return self.jobs or max(1, num_cpus() // (self.runtime.num_threads or num_cpus()))
+
+
+class Resources(Config):
+    """What one run gets. With GPUs there is one task (rank) per GPU, without there are `tasks_per_node`."""
+
+    nodes: Annotated[int, Field(ge=1)] = 1
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    tasks_per_node: Annotated[int, Field(ge=1, description="ranks per node where there are no GPUs")] = 1
+    cpus_per_task: Annotated[int, Field(ge=1, description="cores per rank, its loader processes included")] = 1
+    mem_gb: Annotated[float, Field(gt=0, description="memory per node; null: the partition's default")] | None = None
+    time: Annotated[Limit, Field(description="limit of one job, as SLURM writes it; an unfinished run is requeued")] = "1:00:00"
+    signal_before_s: Annotated[int, Field(ge=1, description="notice before the limit; at most a third of it is used")] = 120
+
+    @property
+    def time_min(self) -> int:
+        """The time limit in minutes."""
+        return parse_time_min(self.time)
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Tasks that srun starts on each node."""
+        return self.gpus_per_node or self.tasks_per_node
+
+    @property
+    def num_ranks(self) -> int:
+        """Tasks that work on one run."""
+        return self.nodes * self.ranks_per_node
+
+
+class StageResources(Config):
+    """What differs for one stage; null: as for the others."""
+
+    nodes: Annotated[int, Field(ge=1)] | None = None
+    gpus_per_node: Annotated[int, Field(ge=0)] | None = None
+    tasks_per_node: Annotated[int, Field(ge=1)] | None = None
+    cpus_per_task: Annotated[int, Field(ge=1)] | None = None
+    mem_gb: Annotated[float, Field(gt=0)] | None = None
+    time: Limit | None = None
+    signal_before_s: Annotated[int, Field(ge=1)] | None = None
+
+
+class SlurmProfile(Resources):
+    """A SLURM cluster, or a part of one."""
+
+    kind: Literal["slurm"]
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclude: Annotated[str, Field(description="nodes never to use")] | None = None
+    requeue: Annotated[bool, Field(description="false where the cluster forbids it: the next submit resubmits")] = True
+    max_submitted: Annotated[int, Field(ge=1, description="runs in the queue at a time; null: what SLURM allows")] | None = None
+    shared_root: Annotated[bool, Field(description="true: I know that the nodes see the run root")] = False
+    setup: Annotated[tuple[str, ...], Field(description="shell lines before srun: module load, source, export")] = ()
+    python: Annotated[str, Field(description="shell words that start Python, a container's too; null: this one")] | None = None
+    sbatch: Annotated[dict[str, str], Field(description="further sbatch options, for example mail-type")] = Field(
+        default_factory=dict
+    )
+    stages: dict[Literal["pretrain", "finetune", "evaluate"], StageResources] = Field(default_factory=dict)
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def resources(self, stage: str) -> Resources:
+        """Return what a run of `stage` gets."""
+        own = {name: getattr(self, name) for name in Resources.model_fields}
+        other = self.stages.get(stage)  # type: ignore[call-overload]
+        return Resources(**(own | (other.model_dump(exclude_none=True) if other else {})))
+
+
+Profile = LocalProfile | SlurmProfile
+KINDS: dict[str, type[LocalProfile] | type[SlurmProfile]] = {"local": LocalProfile, "slurm": SlurmProfile}
+
 
 def load_profile(name: str) -> Profile:
-    """Read and check a profile; ConfigError for an unknown name, broken toml or a bad field, with the file."""
-    path = FOLDER / f"{name}.toml"
-    if not path.exists():
-        raise ConfigError(f"no profile {name!r}{near(name, sorted(p.stem for p in FOLDER.glob('*.toml')))}")
+    """Read and check a profile; ConfigError for an unknown name, broken toml or a bad field, with the file.
+
+    Args:
+        name: a file of slurm/profiles/ without its ending, or the path of a .toml file anywhere.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no profile {name!r}{near(name, sorted(p.stem for p in FOLDER.glob('*.toml')))}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    return validate(Profile, values, str(path))
+    kind = values.get("kind")
+    if kind not in KINDS:
+        raise ConfigError(f"{path}: kind = {kind!r}{near(str(kind), KINDS)}")
+    return validate(KINDS[kind], values, str(path))

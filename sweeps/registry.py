@@ -6,7 +6,7 @@ from pathlib import Path
 from vmae.errors import ConfigError, near
 from vmae.study import Sweep
 
-NOT_DECLARATIONS = {"__init__", "__main__", "paper", "presets", "registry", "show"}
+NOT_DECLARATIONS = {"__init__", "__main__", "paper", "presets", "registry"}
 
 
 def names() -> list[str]:

@@ -2,7 +2,8 @@
 
 Floors, lowest first; a module imports only what stands before it (tests/test_floors.py reads this list):
 
-    errors files grid identity data.embedded sections config sizes recipe study results runtime runs provenance cost cli
+    errors files grid identity data.embedded sections config sizes recipe study results runtime
+    allocation claim runs provenance cost cli
     data.manifest data.scene data.make data.video data.sampling data.cache data.frames data.source data.cli
     interrupt random model.masking model.cubes model.targets model.floors model.blocks model.queries model.autoencoder
     model.classifier model.formats model.importing model.describe model.cli
@@ -11,7 +12,7 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     train.heldout train.pretrain train.finetune train.evaluate
     job __main__
 
-Nothing in the first two lines imports torch, so planning, status and reports stay light.
+Nothing in the first three lines imports torch, so planning, status and reports stay light.
 """
 
 __version__ = "0.1.0"

@@ -56,24 +56,42 @@ def num_clips(run: Run) -> int:
     return section.optim.epochs * steps * section.optim.batch_size * repeats
 
 
+def num_steps(run: Run) -> int | None:
+    """Return the optimiser steps of a run, None for an evaluation."""
+    if isinstance(run, EvaluateRun):
+        return None
+    section = run.pretrain if isinstance(run, PretrainRun) else run.finetune
+    split = "pretrain" if isinstance(run, PretrainRun) else "train"
+    return section.optim.epochs * (section.data.num_videos(split) // section.optim.batch_size)
+
+
 @dataclass(frozen=True)
 class CostModel:
-    """Seconds per stage from GFLOP/s; `measured` says which stages stand on finished runs of this store."""
+    """Seconds per stage from GFLOP/s of one rank; `measured` says which stages stand on finished runs of this store."""
 
     gflops: Mapping[str, float]
     measured: frozenset[str]
 
-    def seconds(self, run: Run) -> float:
-        """Return the estimated seconds of one run, without its job's start."""
+    def seconds(self, run: Run) -> float | None:
+        """Return the estimated seconds of one run on one rank, without its job's start; None where no speed is known."""
+        if run.stage not in self.gflops:
+            return None
         return num_clips(run) * flops_per_clip(run) / (self.gflops[run.stage] * 1e9)
 
 
-def fit(finished: Iterable[tuple[Run, Result]]) -> CostModel:
-    """Return the cost model of a store's finished runs: the median speed of each stage, the reference where there is none."""
+def fit(
+    finished: Iterable[tuple[Run, Result]], reference: Mapping[str, float] = REFERENCE_GFLOPS, on_gpu: bool = False
+) -> CostModel:
+    """Return the cost model of a store's finished runs: the median speed of each stage, `reference` where there is none.
+
+    Args:
+        on_gpu: which finished runs count: those that ran on a GPU, or those that did not.
+    """
     speeds: dict[str, list[float]] = {}
     for run, result in finished:
-        seconds = result.compute.get("train_s")
-        if result.status == "done" and seconds:
-            speeds.setdefault(run.stage, []).append(num_clips(run) * flops_per_clip(run) / seconds / 1e9)
+        seconds = result.compute.get("train_s") or result.compute.get("evaluate_s")
+        if result.status == "done" and seconds and (("gpu" in result.provenance) == on_gpu):
+            spent_s = seconds * result.provenance.get("num_ranks", 1)
+            speeds.setdefault(run.stage, []).append(num_clips(run) * flops_per_clip(run) / spent_s / 1e9)
     medians = {stage: statistics.median(values) for stage, values in speeds.items()}
-    return CostModel(REFERENCE_GFLOPS | medians, frozenset(medians))
+    return CostModel({**reference, **medians}, frozenset(medians))

@@ -36,6 +36,14 @@ class Interrupted(VmaeError):
     """A stop signal was honoured at a step boundary; the state is saved and the run can be resumed."""
 
 
+class SchedulerError(VmaeError):
+    """SLURM is absent, does not answer or refuses; the message holds its words."""
+
+
+class Stuck(Interrupted):
+    """A job was started again and again without getting further; it is not queued again by itself."""
+
+
 class ResultsError(VmaeError):
     """Results that cannot be turned into a table as asked."""
 

@@ -1,38 +1,96 @@
-"""The one callable that a launcher pickles: run directories as paths, never an object graph."""
+"""What a launcher pickles: run directories as paths, never an object graph. And what a job does from its first line to its last.
 
+Under SLURM the job itself saves, asks to be queued again and leaves; submitit only starts it.
+"""
+
+import os
+import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import vmae
+from vmae import allocation
 from vmae.config import EvaluateRun, FinetuneRun, PretrainRun
-from vmae.errors import DivergedError, Interrupted, RunDirError, VmaeError
+from vmae.errors import DivergedError, Interrupted, ResultsError, RunDirError, Stuck, VmaeError
+from vmae.files import write_atomic
 from vmae.identity import cell_id, run_id
+from vmae.interrupt import StopFlag, ignore_stop_signals, stop_flag
 from vmae.results import Result, write_result
 from vmae.runs import RunDir, Store
 from vmae.runtime import RuntimeConfig
 
+Task = tuple[int, int, int]  # rank, number of ranks, rank on this node
+INTERRUPTED = 75  # exit status of a job that saved and is not over (EX_TEMPFAIL)
+STUCK = 76
+LEAVE_S = 600  # after a requeue SLURM ends the tasks; it is given so long
+PACK_S = 60  # that runs of a pack wait for each other to save
+
 
 @dataclass(frozen=True)
 class RunJob:
-    """Works through a chain of runs in order, each resumed or kept if it is done.
+    """Works through a chain of runs in order, each resumed or kept if it is done; under SLURM with all its tasks as ranks.
 
     Stops at the first that does not finish: its children need it.
+
+    Args:
+        run_dirs: paths.
+        code: folder that the code must come from; None: any.
     """
 
     run_dirs: Sequence[str]
+    code: str | None = None
 
     def __call__(self) -> None:
-        """Run the chain in this process."""
+        """Run the chain in this process; under SLURM it does not return."""
+        # From the first line: the imports that follow take seconds, and a signal in them must not be lost.
+        with stop_flag() as stop:
+            if not allocation.in_job():
+                self._work(stop, None)
+                return
+            task = allocation.task()
+            code = _exit_status(lambda: self._work(stop, task))
+            if code == INTERRUPTED and (task[0] > 0 or allocation.requeue()):
+                time.sleep(LEAVE_S)
+            _leave(code)
+
+    def _work(self, stop: StopFlag, task: Task | None) -> None:
+        _check_code(self.code)
         for path in self.run_dirs:
-            work(RunDir(Path(path)))
+            work(RunDir(Path(path)), stop=stop, task=task)
 
 
-def work(run_dir: RunDir, runtime: RuntimeConfig | None = None) -> Result:
+@dataclass(frozen=True)
+class PackedJob:
+    """Several small runs in one SLURM job: its task i works through chain i, whatever becomes of the others."""
+
+    chains: Sequence[Sequence[str]]
+    code: str | None = None
+
+    def __call__(self) -> None:
+        """Work on this task's chain; does not return. If any run was interrupted, the job is queued again once all have saved."""
+        with stop_flag() as stop:
+            rank, size, local_rank = allocation.task()
+            chain = RunJob(self.chains[rank], self.code)
+            code = _exit_status(lambda: chain._work(stop, (0, 1, local_rank)))
+            folder = Path(chain.run_dirs[0]).parent / "jobs" / "packs" / f"{allocation.job_id()}-{allocation.restart_count()}"
+            write_atomic(folder / str(rank), str(code).encode())
+            if code == INTERRUPTED and _is_first_interrupted(folder, rank, size):
+                allocation.requeue()
+            if code == INTERRUPTED:
+                time.sleep(LEAVE_S)
+            _leave(code)
+
+
+def work(run_dir: RunDir, runtime: RuntimeConfig | None = None, stop: StopFlag | None = None, task: Task | None = None) -> Result:
     """Bring one run to its result, and record how the attempt ended if it does not get there.
 
     Args:
         runtime: instead of the directory's runtime.json.
+        stop: the flag that stop signals set; None: one of its own.
+        task: this process among those that work on the run; None: as torchrun's environment says, or alone.
 
     Returns:
         The result, at once if the run is done already. A diverged run has a result too, with that status.
@@ -41,22 +99,28 @@ def work(run_dir: RunDir, runtime: RuntimeConfig | None = None) -> Result:
         Interrupted: stopped by a signal, saved, to be resumed.
         VmaeError: anything that cannot be used as it is; the reason is also in stopped.json.
     """
+    if stop is None:
+        with stop_flag() as own:
+            return work(run_dir, runtime, own, task)
     run = run_dir.load()
-    if done := run_dir.read_result():
+    if done := _read_result(run_dir):
         return done
+    parent = _parent(Store(run_dir.path.parent), run)
     if runtime is None:
         runtime = read_runtime(run_dir)
     # Imported here so that whoever only pickles this module (submit) stays without torch.
     from vmae.train.distributed import world
 
-    with world(runtime) as ranks:
+    with world(runtime, task, run_dir.path / "rendezvous.json") as ranks:
         if not ranks.is_main:
-            return _train(run_dir, run, runtime, ranks)
+            return _train(run_dir, run, parent, runtime, ranks, stop)
         with run_dir.claimed():
+            if done := _read_result(run_dir):  # by whoever held it until now
+                return done
             try:
-                result = _train(run_dir, run, runtime, ranks)
-            except Interrupted as stop:
-                run_dir.stop("interrupted", str(stop))
+                result = _train(run_dir, run, parent, runtime, ranks, stop)
+            except Interrupted as error:
+                run_dir.stop("interrupted", str(error))
                 raise
             except Exception as error:
                 reason = str(error) if isinstance(error, VmaeError) else f"{type(error).__name__}: {error}"
@@ -65,8 +129,8 @@ def work(run_dir: RunDir, runtime: RuntimeConfig | None = None) -> Result:
                     traceback.print_exc()
                 raise
             write_result(run_dir.result, result)
-            run_dir.checkpoint.unlink(missing_ok=True)
-            run_dir.previous_checkpoint.unlink(missing_ok=True)
+            for leftover in (run_dir.checkpoint, run_dir.previous_checkpoint, run_dir.partial):
+                leftover.unlink(missing_ok=True)
             return result
 
 
@@ -77,8 +141,14 @@ def read_runtime(run_dir: RunDir) -> RuntimeConfig:
     return RuntimeConfig.model_validate_json(run_dir.runtime.read_text(encoding="utf-8"))
 
 
-def _train(run_dir: RunDir, run: PretrainRun | FinetuneRun | EvaluateRun, runtime: RuntimeConfig, ranks: object) -> Result:
-    from vmae.interrupt import stop_flag
+def _train(
+    run_dir: RunDir,
+    run: PretrainRun | FinetuneRun | EvaluateRun,
+    parent: RunDir | None,
+    runtime: RuntimeConfig,
+    ranks: object,
+    stop: StopFlag,
+) -> Result:
     from vmae.provenance import provenance
     from vmae.train.distributed import World
     from vmae.train.evaluate import evaluate
@@ -87,28 +157,84 @@ def _train(run_dir: RunDir, run: PretrainRun | FinetuneRun | EvaluateRun, runtim
     from vmae.train.training import Outcome, Place
 
     assert isinstance(ranks, World)
-    store = Store(run_dir.path.parent)
     status = "done"
-    with stop_flag() as stop:
-        place = Place(run_dir, runtime, ranks, stop)
-        try:
-            if isinstance(run, PretrainRun):
-                outcome = pretrain(run, place)
-            elif isinstance(run, FinetuneRun):
-                outcome = finetune(run, _parent(store, run.parent) if run.parent else None, place)
-            else:
-                outcome = evaluate(run, _parent(store, run.parent), place)
-        except DivergedError as error:
-            status, outcome = "diverged", Outcome({"reason": str(error)}, {})
+    place = Place(run_dir, runtime, ranks, stop)
+    try:
+        if isinstance(run, PretrainRun):
+            outcome = pretrain(run, place)
+        elif isinstance(run, FinetuneRun):
+            outcome = finetune(run, parent, place)
+        else:
+            assert parent is not None
+            outcome = evaluate(run, parent, place)
+    except DivergedError as error:
+        status, outcome = "diverged", Outcome({"reason": str(error)}, {})
     facts = provenance() | {"runtime": runtime.model_dump(), "num_ranks": ranks.size, "device": str(ranks.device)}
     return Result(run_dir.id, cell_id(run), run.stage, status, outcome.metrics, outcome.compute, facts)  # type: ignore[arg-type]
 
 
-def _parent(store: Store, run: PretrainRun | FinetuneRun) -> RunDir:
+def _read_result(run_dir: RunDir) -> Result | None:
+    """Return the result if the run is done; a damaged one is set aside, said, and made again."""
+    try:
+        return run_dir.read_result()
+    except ResultsError as error:
+        print(f"warning: {error}; set aside as {run_dir.result.name}.damaged", flush=True)
+        run_dir.result.replace(run_dir.result.with_suffix(".json.damaged"))
+        return None
+
+
+def _parent(store: Store, run: PretrainRun | FinetuneRun | EvaluateRun) -> RunDir | None:
     """Return the parent's directory; RunDirError unless it is done (whatever a scheduler says)."""
-    parent = store.run(run_id(run))
+    if isinstance(run, PretrainRun) or run.parent is None:
+        return None
+    parent = store.run(run_id(run.parent))
     result = parent.read_result()
     if result is None or result.status != "done":
         state = result.status if result else "not done"
-        raise RunDirError(f"the parent run {parent.path} ({run.stage}) is {state}; its weights are needed first")
+        raise RunDirError(f"the parent run {parent.path} ({run.parent.stage}) is {state}; its weights are needed first")
     return parent
+
+
+def _check_code(code: str | None) -> None:
+    """Refuse to run other code than was submitted."""
+    here = Path(vmae.__file__).resolve()
+    if code is not None and not here.is_relative_to(Path(code).resolve()):
+        raise RunDirError(
+            f"vmae was imported from {here.parent}, not from the submitted code {code}: the job was started in another "
+            f"directory, or PYTHONSAFEPATH or PYTHONPATH puts another copy first"
+        )
+
+
+def _exit_status(do: Callable[[], None]) -> int:
+    try:
+        do()
+    except Stuck as error:
+        print(error, flush=True)
+        return STUCK
+    except Interrupted as error:
+        print(error, flush=True)
+        return INTERRUPTED
+    except VmaeError as error:
+        print(f"error: {error}", flush=True)
+        return 1
+    except Exception:  # the last line of a job: whatever it was is printed, and the status says so
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _is_first_interrupted(folder: Path, rank: int, size: int) -> bool:
+    """Wait until all runs of the pack are over or have saved; return whether this one is to queue the job again."""
+    deadline = time.monotonic() + PACK_S
+    while len(list(folder.glob("[0-9]*"))) < size and time.monotonic() < deadline:
+        time.sleep(0.2)
+    codes = {int(file.name): int(file.read_text()) for file in folder.glob("[0-9]*")}
+    return rank == min(r for r, code in codes.items() if code == INTERRUPTED)
+
+
+def _leave(code: int) -> None:
+    """End this process at once: a signal, or submitit's pickling, must not turn a finished run into a failed job."""
+    ignore_stop_signals()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

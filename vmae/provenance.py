@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import json
 import os
 import platform
 import socket
@@ -39,14 +40,19 @@ def provenance() -> dict[str, Any]:
 
 @functools.cache
 def code_version() -> dict[str, Any]:
-    """Return `commit` and `dirty` of the checkout this package runs from; None where it is no checkout."""
+    """Return `commit` and `dirty` of the checkout or code snapshot this package runs from; None where it is neither."""
     here = Path(__file__).parent
-    commit = _git(here, "rev-parse", "HEAD")
-    status = _git(here, "status", "--porcelain", "--untracked-files=no")
+    snapshot = here.parent / "SNAPSHOT.json"
+    if snapshot.exists():
+        facts: dict[str, Any] = json.loads(snapshot.read_text(encoding="utf-8"))
+        return facts
+    commit = git(here, "rev-parse", "HEAD")
+    status = git(here, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit or None, "dirty": bool(status) if status is not None else None}
 
 
-def _git(where: Path, *words: str) -> str | None:
+def git(where: Path, *words: str) -> str | None:
+    """Return what git prints in a checkout, or None where there is no git or no checkout."""
     try:
         done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -7,11 +7,16 @@
                 model.safetensors    final weights
                 reconstruction.npz   a few held-out clips: original, hidden, reconstruction (pretrain)
                 predictions.csv      one row per video (evaluate)
+                partial.json         videos scored so far (an interrupted evaluation)
                 claim.json           the process at work, if any
+                job.json             the job that was last submitted for it
+                starts.jsonl         one line per start: when, where, in which job, from which step
                 stopped.json         why the last attempt ended without a result
                 result.json          last thing written: done
+                adopted.json         instead of all these: the run whose result counts as this one's
 <root>/sweeps/<name>/plan.json       what was meant to run; all that a report needs
-<root>/jobs/                         the launcher's own files and logs
+<root>/jobs/                         the launchers' own files and logs
+<root>/code/                         the code that jobs run, one snapshot per state of the checkout
 """
 
 import contextlib
@@ -22,17 +27,22 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from vmae import allocation
+from vmae.claim import Claim, read_json
 from vmae.config import Run
-from vmae.errors import ConfigError, RunDirError
+from vmae.errors import ConfigError, ResultsError, RunDirError, Stuck
 from vmae.files import write_atomic
 from vmae.identity import run_id
 from vmae.recipe import load_run
 from vmae.results import Result, read_result
 
-State = Literal["done", "diverged", "running", "interrupted", "failed", "blocked", "queued", "missing"]
-STATES: tuple[State, ...] = ("done", "diverged", "running", "interrupted", "failed", "blocked", "queued", "missing")
+State = Literal["done", "diverged", "running", "queued", "requeued", "blocked", "interrupted", "failed", "lost", "missing"]
+STATES: tuple[State, ...] = get_args(State)
+
+
+MAX_FRUITLESS = 2  # starts of one job, or attempts without a word, that may get nowhere
 
 
 def default_root() -> Path:
@@ -54,7 +64,10 @@ class RunDir:
     weights = property(lambda self: self.path / "model.safetensors")
     reconstruction = property(lambda self: self.path / "reconstruction.npz")
     predictions = property(lambda self: self.path / "predictions.csv")
+    partial = property(lambda self: self.path / "partial.json")
     claim = property(lambda self: self.path / "claim.json")
+    submission = property(lambda self: self.path / "job.json")
+    starts = property(lambda self: self.path / "starts.jsonl")
     stopped = property(lambda self: self.path / "stopped.json")
     result = property(lambda self: self.path / "result.json")
 
@@ -91,67 +104,93 @@ class RunDir:
 
     def read_stopped(self) -> dict[str, Any]:
         """Return why the last attempt ended ({} if it did not end badly): `state`, `reason`, `at`."""
-        return _read_json(self.stopped)
+        return read_json(self.stopped)
 
     def stop(self, state: Literal["interrupted", "failed"], reason: str) -> None:
         """Record that this attempt ended without a result."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_atomic(self.stopped, (json.dumps({"state": state, "reason": reason, "at": at}) + "\n").encode())
+        write_atomic(self.stopped, (json.dumps({"state": state, "reason": reason, "at": now()}) + "\n").encode())
+
+    def read_submission(self) -> dict[str, Any]:
+        """Return the job that was last submitted for this run ({} if none): `executor`, `job_id`, `at` and what it was given."""
+        return read_json(self.submission)
+
+    def write_submission(self, values: Mapping[str, Any]) -> None:
+        """Record the job that was submitted for this run."""
+        write_atomic(self.submission, (json.dumps(values) + "\n").encode())
+
+    def note_start(self, step: int, num_ranks: int) -> None:
+        """Record that an attempt starts from `step`; Interrupted if this job did so twice before and got nowhere.
+
+        Requeued for ever, a job whose limit is too short for one checkpoint would never end.
+        """
+        start = {"at": now(), "host": socket.gethostname(), "job": allocation.job_id(), "restart": allocation.restart_count()}
+        earlier = [line for line in self.read_starts() if line["job"] and line["job"] == start["job"]]
+        try:
+            with self.starts.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(start | {"step": step, "num_ranks": num_ranks}) + "\n")
+        except OSError as error:
+            raise RunDirError(f"cannot write {self.starts}: {error.strerror}") from error
+        if len(earlier) >= MAX_FRUITLESS and all(line["step"] == step for line in earlier[-MAX_FRUITLESS:]):
+            raise Stuck(
+                f"job {start['job']} starts from step {step} for the third time; its time limit or its notice is too "
+                f"short for one checkpoint (profile: time, signal_before_s, runtime.checkpoint_every_s)"
+            )
+
+    def read_starts(self) -> list[dict[str, Any]]:
+        """Return the starts so far, oldest first; a half-written last line is left out."""
+        try:
+            lines = self.starts.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in lines:
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return found
+
+    def fruitless_starts(self) -> int:
+        """Return how many of the last starts got no further than where they began."""
+        steps = [start["step"] for start in self.read_starts()]
+        return next((n for n, step in enumerate(reversed(steps)) if step != steps[-1]), len(steps))
+
+    def held_claim(self) -> Claim:
+        """Return the claim on this run."""
+        return Claim(self.claim)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Hold the run for this process; RunDirError if another live process holds it.
-
-        A claim whose process is gone (kill -9, reboot) is taken over. On another host a claim counts as live for ten
-        minutes after its last heartbeat (`beat`).
-        """
-        mine = self.path / f".claim.{os.getpid()}"
-        try:
-            mine.write_text(json.dumps(process_identity(os.getpid())), encoding="utf-8")
-            if self.claim.exists() and not self.is_claimed():
-                # Renaming lets only one of several newcomers take a dead claim away.
-                with contextlib.suppress(FileNotFoundError):
-                    self.claim.rename(mine.with_suffix(".dead"))
-            os.link(mine, self.claim)  # unlike open("x"), the claim appears with its content
-        except FileExistsError:
-            owner = _read_json(self.claim)
-            raise RunDirError(f"{self.path} is being worked on by process {owner.get('pid')} on {owner.get('host')}") from None
-        except OSError as error:
-            raise RunDirError(f"cannot write {self.claim}: {error.strerror}") from error
-        finally:
-            for leftover in (mine, mine.with_suffix(".dead")):
-                with contextlib.suppress(OSError):
-                    leftover.unlink()
-        self.stopped.unlink(missing_ok=True)
-        try:
+        """Hold the run for this process; RunDirError if another live process holds it."""
+        with self.held_claim().held(str(self.path)):
+            self.stopped.unlink(missing_ok=True)
             yield
-        finally:
-            self.claim.unlink(missing_ok=True)
 
-    def beat(self) -> None:
-        """Renew the claim's heartbeat."""
-        with contextlib.suppress(OSError):
-            os.utime(self.claim)
+    def state(self, active: State | None = None, is_known: bool = False) -> State:
+        """Return the run's own state from its files; `blocked` needs the plan.
 
-    def is_claimed(self) -> bool:
-        """Return whether a live process works on this run."""
-        owner = _read_json(self.claim)
-        if not owner:
-            return False
-        if owner.get("host") == socket.gethostname():
-            return process_identity(owner["pid"]) == owner
-        return bool(time.time() - self.claim.stat().st_mtime < 600)
-
-    def state(self) -> State:
-        """Return the run's own state from its files; `blocked` and `queued` need the plan and the launcher."""
-        if result := self.read_result():
-            return result.status
-        if self.is_claimed():
+        Args:
+            active: what a launcher or scheduler says of its job: queued, requeued or running.
+            is_known: whether schedulers were asked, so that a job that is not active is over.
+        """
+        try:
+            if result := self.read_result():
+                return result.status
+        except ResultsError:
+            return active or "lost"
+        if self.held_claim().is_live(() if is_known and active != "running" else None):
             return "running"
-        recorded: State = self.read_stopped().get("state", "missing")
-        if recorded == "missing" and (self.checkpoint.exists() or self.previous_checkpoint.exists()):
+        if active is not None:
+            return active
+        if recorded := self.read_stopped().get("state"):
+            return recorded  # type: ignore[no-any-return]
+        if self.checkpoint.exists() or self.previous_checkpoint.exists():
             return "interrupted"  # killed without a word: a checkpoint is there, the process is not
-        return recorded
+        if not self.starts.exists():
+            return "missing"
+        # A network file system may show the folder as it was some seconds ago; changing it shows it as it is.
+        with contextlib.suppress(OSError):
+            self.path.chmod(self.path.stat().st_mode & 0o7777)
+        result = self.read_result()
+        return result.status if result else "lost"
 
 
 @dataclass(frozen=True)
@@ -161,8 +200,42 @@ class Store:
     root: Path
 
     def run(self, id_: str) -> RunDir:
-        """Return the directory of a run."""
+        """Return the directory of a run, or of the run whose result was adopted for it."""
+        return self.own(self.adopted(id_) or id_)
+
+    def adopted(self, id_: str) -> str | None:
+        """Return the run whose result counts as that of `id_`, None as a rule."""
+        source = read_json(self.root / id_ / "adopted.json").get("from")
+        return str(source) if source else None
+
+    def own(self, id_: str) -> RunDir:
+        """Return the directory of the run itself, whatever it has adopted."""
         return RunDir(self.root / id_)
+
+    def adopt(self, source: str, taker: str) -> None:
+        """Let the result of `source` count as that of `taker`; RunDirError if that would hide or invent one."""
+        old, new = self.own(source), self.own(taker)
+        result = old.read_result()
+        for is_wrong, reason in (
+            (source == taker, "they are one run"),
+            (result is None or result.status != "done", f"{source} is not done"),
+            (self.adopted(source) is not None, f"{source} has itself adopted a result"),
+            (self.is_source(taker), f"another run has adopted the result of {taker}"),
+            (new.result.exists() or new.held_claim().is_live(), f"{taker} has a result of its own, or is at work on one"),
+            (old.load().stage != new.load().stage, f"one is a {old.load().stage}, the other a {new.load().stage}"),
+        ):
+            if is_wrong:
+                raise RunDirError(f"{taker} cannot adopt the result of {source}: {reason}")
+        write_atomic(new.path / "adopted.json", (json.dumps({"from": source, "at": now()}) + "\n").encode())
+
+    def undo_adoption(self, taker: str) -> None:
+        """Let a run stand for itself again."""
+        (self.root / taker / "adopted.json").unlink()
+
+    def is_source(self, id_: str, apart_from: Collection[str] = ()) -> bool:
+        """Return whether a run, other than `apart_from`, has adopted the result of `id_`."""
+        takers = (file.parent.name for file in self.root.glob("*/adopted.json"))
+        return any(self.adopted(taker) == id_ for taker in takers if taker not in apart_from)
 
     def plan_file(self, sweep: str) -> Path:
         """Return where the plan of a sweep stands."""
@@ -189,43 +262,23 @@ class Store:
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return plan
 
-    def states(self, parents: Mapping[str, str | None], waiting: Collection[str] = ()) -> dict[str, State]:
+    def states(self, parents: Mapping[str, str | None], active: Mapping[str, State] | None = None) -> dict[str, State]:
         """Return the one true state of each run of {id: parent id or None}, parents before children.
 
-        A run without a result is `queued` if it is among `waiting` (what launchers hold), and `blocked` while its parent
-        failed, diverged or is itself blocked.
+        Args:
+            active: what launchers and schedulers hold: queued, requeued or running by run id; None: they were not asked. A run
+                without a result that they do not hold is `blocked` while its parent failed, diverged or is itself blocked.
         """
         states: dict[str, State] = {}
         for id_, parent in parents.items():
-            state = self.run(id_).state()
-            if state not in ("done", "diverged", "running"):
-                if parent is not None and states.get(parent) in ("failed", "diverged", "blocked"):
-                    state = "blocked"
-                elif id_ in waiting:
-                    state = "queued"
-            states[id_] = state
+            held = (active or {}).get(id_)
+            state = self.run(id_).state(held, active is not None)
+            is_open = held is None and state not in ("done", "diverged", "running")
+            is_blocked = is_open and parent is not None and states.get(parent) in ("failed", "diverged", "blocked")
+            states[id_] = "blocked" if is_blocked else state
         return states
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def process_identity(pid: int) -> dict[str, Any]:
-    """Return host, pid and start time of a process ({} if it is gone): a reused pid differs in its start time."""
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        started, is_zombie = after_name[19], after_name[0] == "Z"
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return {}
-        try:  # no /proc (macOS): existence is all that can be known
-            os.kill(pid, 0)
-        except (ProcessLookupError, PermissionError):
-            return {}
-        started, is_zombie = "", False
-    return {} if is_zombie else {"host": socket.gethostname(), "pid": pid, "started": started}
+def now() -> str:
+    """Return the time as records write it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from slurm import profile as profiles
 from slurm.launch import LocalLauncher, chains, queued
-from slurm.profile import Profile, load_profile
+from slurm.profile import LocalProfile, load_profile
+from vmae.claim import process_identity
 from vmae.errors import ConfigError
-from vmae.runs import process_identity
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=25))
@@ -36,7 +36,7 @@ def test_a_parent_that_is_done_is_not_waited_for():
 
 class FakeJob:
     def __init__(self, folder):
-        self.over = False
+        self.over, self.job_id = False, "1"
         self.paths = type("Paths", (), {"stdout": folder / "log"})
 
     def done(self):
@@ -46,7 +46,7 @@ class FakeJob:
 @pytest.fixture
 def launcher(store, monkeypatch):
     parents = {"p": None, "f": "p", "e": "f", "g": "p", "h": "g", "q": None}
-    made = LocalLauncher(store, Profile(kind="local"), 2, chains(parents), parents)
+    made = LocalLauncher(store, LocalProfile(kind="local"), 2, chains(parents), parents)
     monkeypatch.setattr(made.executor, "submit", lambda job: FakeJob(store.root))
     return made
 

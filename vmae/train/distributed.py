@@ -1,18 +1,31 @@
 """Ranks: none, or what torchrun and srun set; the mathematics is the same for any number of them."""
 
+import json
 import os
+import random
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from vmae.errors import ConfigError
+from vmae import allocation
+from vmae.claim import read_json
+from vmae.errors import ConfigError, RunDirError
+from vmae.files import write_atomic
 from vmae.runtime import RuntimeConfig
+
+LOWEST_PORT = 20000
+PORTS_TRIED = 50
+MEETING_S = 300
 
 
 @dataclass(frozen=True)
@@ -66,20 +79,62 @@ class World:
 
 
 @contextmanager
-def world(runtime: RuntimeConfig) -> Iterator[World]:
-    """Join the ranks that the environment names (RANK, WORLD_SIZE, LOCAL_RANK), or be alone."""
-    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    device = _device(runtime, int(os.environ.get("LOCAL_RANK", 0)))
+def world(runtime: RuntimeConfig, task: tuple[int, int, int] | None = None, rendezvous: Path | None = None) -> Iterator[World]:
+    """Join the other ranks, or be alone.
+
+    Args:
+        task: rank, number of ranks and rank on this node; None: as RANK, WORLD_SIZE and LOCAL_RANK say (torchrun).
+        rendezvous: file, seen by all ranks, through which they meet if `task` is given.
+    """
+    from_launcher = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    rank, size, local_rank = task or tuple(from_launcher)
+    device = _device(runtime, local_rank)
     if runtime.num_threads:
         torch.set_num_threads(runtime.num_threads)
     if size == 1:
         yield World(0, 1, device)
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if task is None or rendezvous is None:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=_meet(rank, size, rendezvous), rank=rank, world_size=size)
     try:
         yield World(rank, size, device)
     finally:
         dist.destroy_process_group()
+
+
+def _meet(rank: int, size: int, file: Path) -> Any:
+    """Return the ranks' common store: rank 0 opens a port and writes host and port to `file`, the others read them.
+
+    The port lies below those that the kernel gives to anybody who asks, and the next is tried where one is taken.
+    """
+    token = f"{allocation.job_id()} {allocation.restart_count()}"
+    if rank == 0:
+        chance = random.Random(token)
+        for _ in range(PORTS_TRIED):
+            port = chance.randrange(LOWEST_PORT, _first_ephemeral_port())
+            try:
+                store = TCPStore("0.0.0.0", port, size, is_master=True, wait_for_workers=False)
+            except (RuntimeError, OSError):
+                continue
+            write_atomic(file, json.dumps({"host": socket.gethostname(), "port": port, "token": token}).encode())
+            return store
+        raise RunDirError(f"none of {PORTS_TRIED} ports from {LOWEST_PORT} on is free on {socket.gethostname()}")
+    deadline = time.monotonic() + MEETING_S
+    while (where := read_json(file)).get("token") != token:
+        if time.monotonic() > deadline:
+            raise RunDirError(f"rank 0 did not show up within {MEETING_S} s: {file} is not there or of another start")
+        time.sleep(0.1)
+    return TCPStore(str(where["host"]), int(where["port"]), size, is_master=False)
+
+
+def _first_ephemeral_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        return 32768
 
 
 def _device(runtime: RuntimeConfig, local_rank: int) -> torch.device:
@@ -87,6 +142,6 @@ def _device(runtime: RuntimeConfig, local_rank: int) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ConfigError("runtime.device = 'cuda': torch finds no CUDA device here; allowed: auto, cpu")
-    device = torch.device("cuda", local_rank)
+    device = torch.device("cuda", local_rank % torch.cuda.device_count())  # a task may see its own GPU alone
     torch.cuda.set_device(device)
     return device

@@ -2,19 +2,24 @@
 
 import csv
 import io
+import json
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vmae.claim import read_json
 from vmae.config import EvaluateRun
 from vmae.data.augment import to_float
 from vmae.data.clips import Views
 from vmae.data.frames import FrameSource
 from vmae.data.source import frames_of, labels_of, manifest_of
-from vmae.errors import DataError
+from vmae.errors import DataError, Interrupted
 from vmae.files import write_atomic
 from vmae.model.classifier import Classifier
 from vmae.runs import RunDir
@@ -50,13 +55,21 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
             found = model.features(clips) if config.knn else model(clips)
         return found.float() if config.knn else found.float().softmax(dim=-1)
 
-    scored, unread = mean_over_views(compute, source, reading, world)
+    started = time.perf_counter()
+    if world.is_main:
+        place.run_dir.note_start(0, world.size)
+    known = read_json(place.run_dir.partial)
+    found = Found.of(known) if known.get("list_sha256") == manifest.list_sha256 else Found()
+    mean_over_views(compute, source, reading, place, found, lambda: _save(place, found, manifest.list_sha256))
+    scored, unread = sorted(found.rows), sorted(found.unread)
     if not scored:
         raise DataError(f"not one of {len(source)} {config.split} videos can be read; the first: {unread[0][1]}")
     if config.knn:
-        bank, _ = mean_over_views(compute, frames_of(manifest, "train", place.runtime), reading, world)
+        bank = Found()
+        train = frames_of(manifest, "train", place.runtime)
+        mean_over_views(compute, train, reading, place, bank, lambda: _save(place, found, manifest.list_sha256))
         assert trained.finetune.data.num_classes is not None
-        scored = nearest(bank, labels_of(manifest, "train"), scored, config.knn, trained.finetune.data.num_classes)
+        scored = nearest(sorted(bank.rows), labels_of(manifest, "train"), scored, config.knn, trained.finetune.data.num_classes)
     rows = [(video, labels[video], probabilities) for video, probabilities in scored]
     if world.is_main:
         paths = [row.path for row in manifest.select(config.split)]
@@ -72,29 +85,74 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
         "unread": [reason for _, reason in unread],
         "list_sha256": manifest.list_sha256,
     }
-    return Outcome(metrics, {"num_clips": len(rows) * reading.per_video})
+    spent: dict[str, object] = {"num_clips": len(rows) * reading.per_video}
+    if not known:  # else part of the work was another attempt's
+        spent["evaluate_s"] = time.perf_counter() - started
+    return Outcome(metrics, spent)
+
+
+@dataclass
+class Found:
+    """Rows of videos scored so far, and the videos that could not be read with the reason."""
+
+    rows: Rows = field(default_factory=list)
+    unread: list[tuple[int, str]] = field(default_factory=list)
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> "Found":
+        """Return what an interrupted evaluation saved."""
+        return Found([(video, row) for video, row in values["rows"]], [(video, reason) for video, reason in values["unread"]])
 
 
 def mean_over_views(
-    compute: Callable[[Tensor], Tensor], source: FrameSource, reading: Views, world: World
-) -> tuple[Rows, list[tuple[int, str]]]:
-    """Return `compute`'s rows [D] of every video of `source`, averaged over its views, and the videos that cannot be read."""
-    mine = list(range(world.rank, len(source), world.size))
+    compute: Callable[[Tensor], Tensor], source: FrameSource, reading: Views, place: Place, found: Found, save: Callable[[], None]
+) -> None:
+    """Add to `found` on every rank `compute`'s row [D] of each video that is not in it, averaged over its views.
+
+    Batches are the same whoever computes them, so neither ranks nor interruptions change a bit.
+
+    Raises:
+        Interrupted: a rank was asked to stop; rank 0 has called `save`.
+    """
+    world = place.world
+    known = {video for video, _ in (*found.rows, *found.unread)}
     per_batch = max(1, CLIPS_PER_BATCH // reading.per_video)
-    rows: Rows = []
-    unread: list[tuple[int, str]] = []
-    for first in range(0, len(mine), per_batch):
-        clips, videos = [], []
-        for video in mine[first : first + per_batch]:
-            try:
-                clips.append(reading.of(source, video))
-                videos.append(video)
-            except DataError as error:
-                unread.append((video, str(error)))
-        if videos:
-            found = compute(to_float(torch.cat(clips), world.device))
-            rows += zip(videos, found.unflatten(0, (len(videos), -1)).mean(dim=1).cpu().tolist(), strict=True)
-    return sorted(world.gather(rows)), sorted(world.gather(unread))
+    batches = [range(first, min(first + per_batch, len(source))) for first in range(0, len(source), per_batch)]
+    left = [batch for batch in batches if not known.issuperset(batch)]
+    new = Found()
+    for first in range(0, len(left), world.size):
+        for batch in left[first + world.rank : first + world.rank + 1]:
+            _score(compute, source, reading, batch, new, world)
+        place.run_dir.held_claim().beat()
+        is_last = first + world.size >= len(left)
+        (stop,) = world.any(place.stop.requested and not is_last)
+        if stop or is_last:
+            found.rows += world.gather(new.rows)
+            found.unread += world.gather(new.unread)
+        if stop:
+            if world.is_main:
+                save()
+            raise Interrupted(f"{place.stop.name} at video {len(found.rows) + len(found.unread)} of {len(source)}")
+
+
+def _score(
+    compute: Callable[[Tensor], Tensor], source: FrameSource, reading: Views, batch: range, new: Found, world: World
+) -> None:
+    clips, videos = [], []
+    for video in batch:
+        try:
+            clips.append(reading.of(source, video))
+            videos.append(video)
+        except DataError as error:
+            new.unread.append((video, str(error)))
+    if videos:
+        rows = compute(to_float(torch.cat(clips), world.device))
+        new.rows += zip(videos, rows.unflatten(0, (len(videos), -1)).mean(dim=1).cpu().tolist(), strict=True)
+
+
+def _save(place: Place, found: Found, list_sha256: str) -> None:
+    values = {"list_sha256": list_sha256, "rows": found.rows, "unread": found.unread}
+    write_atomic(place.run_dir.partial, json.dumps(values).encode())
 
 
 def nearest(bank: Rows, labels: Sequence[int], queries: Rows, k: int, num_classes: int) -> Rows:

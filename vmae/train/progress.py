@@ -93,8 +93,15 @@ class TrainingLog:
         rate = (step - first) * self.batch_size / elapsed
         wait = (wait_s - since_wait_s) / elapsed
         epoch = step / self.steps_per_epoch
-        values = {"loss": float(losses.mean()), "lr": lr, "clips_per_s": rate, "data_wait_share": wait, **more}
-        units = {"clips_per_s": "clips/s"}
+        values = {
+            "loss": float(losses.mean()),
+            "lr": lr,
+            "clips_per_s": rate,
+            "data_wait_share": wait,
+            "train_s": train_s,
+            **more,
+        }
+        units = {"clips_per_s": "clips/s", "train_s": "s"}
         if self.log:
             self.log.append(MetricRow(step, epoch, "train", m, v, units.get(m, "")) for m, v in values.items())
             to_go = (self.total_steps - step) * self.batch_size / max(rate, 1e-9)

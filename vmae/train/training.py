@@ -53,6 +53,8 @@ class Training:
         self.total_steps = optim.epochs * batches.steps_per_epoch
         self.progress = load_checkpoint(place.run_dir, model, self.optimizer, self.average)
         self.progress.num_restarts += self.progress.step > 0
+        if place.world.is_main:
+            place.run_dir.note_start(self.progress.step, place.world.size)
         metrics = MetricsLog(place.run_dir.metrics) if place.world.is_main else None
         if metrics:
             metrics.truncate_after(self.progress.step)
@@ -116,7 +118,7 @@ class Training:
         if self.log.due():
             lr = max(group["lr"] for group in self.optimizer.param_groups)
             self.log.write(lr, self.clock, grad_norm=float(grad_norm))
-            self.place.run_dir.beat()
+            self.place.run_dir.held_claim().beat()
         else:
             self.clock.lap()
 

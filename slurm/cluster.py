@@ -1,0 +1,221 @@
+"""Hands a plan's missing runs to SLURM: as arrays where they are alike, behind their parents where they are not.
+
+A submission is written down before sbatch is called (`jobs/batches/<job name>.json`) and in each run's directory after it, so
+a submit that dies in between is finished by the next one, which finds the jobs in the queue by their name.
+"""
+
+import contextlib
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slurm import control
+from slurm.profile import Resources, SlurmProfile
+from slurm.script import clean_environment, make_executor, parameters, script_text, send
+from vmae.config import Run
+from vmae.errors import SchedulerError
+from vmae.files import write_atomic
+from vmae.job import PackedJob, RunJob
+from vmae.runs import Store, now
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One call of sbatch: an array of jobs, or a single one; each job works on one run, or on a pack of several."""
+
+    jobs: tuple[tuple[str, ...], ...]
+    stage: str
+    dependencies: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The job name: the run's id, or a hash over the ids of all."""
+        if self.runs == self.jobs[0][:1]:
+            return self.runs[0]
+        return "vmae-" + hashlib.sha256(" ".join(self.runs).encode()).hexdigest()[:12]
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """All runs of the batch."""
+        return tuple(id_ for job in self.jobs for id_ in job)
+
+
+@dataclass
+class SlurmLauncher:
+    """Submits runs of a plan; what it does with a batch is `launch`, which dry runs replace.
+
+    Args:
+        runs: every run of the plan by id.
+        parents: id of each run's parent, None where it has none.
+        code: the snapshot that jobs start in.
+        pack: runs per job.
+        max_running: elements of one array at a time.
+        estimates: seconds of each run, where known.
+    """
+
+    store: Store
+    profile: SlurmProfile
+    profile_name: str
+    runs: Mapping[str, Run]
+    parents: Mapping[str, str | None]
+    code: Path
+    pack: int = 1
+    max_running: int | None = None
+    estimates: Mapping[str, float | None] | None = None
+
+    def submit(
+        self,
+        pending: Sequence[str],
+        waiting: Mapping[str, str],
+        room: int | None,
+        launch: Callable[[Batch], list[str]] | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> list[str]:
+        """Submit runs, parents before children, and return those that were: as many as there is room for.
+
+        Args:
+            pending: ids to submit.
+            waiting: job id of every run that is in the queue already.
+            room: jobs that the queue still takes; None: any number.
+            launch: what to do with each batch instead of submitting it; returns a job id per job.
+            progress: called with the number of runs of each batch.
+
+        Raises:
+            SchedulerError: sbatch refused; what was submitted before stays submitted and recorded.
+        """
+        job_of = dict(waiting)
+        submitted: list[str] = []
+        left = len(pending) if room is None else room
+        for level in _levels(pending, self.parents):
+            for batch in self._batches([id_ for id_ in level if self._can_wait(id_, job_of)], job_of):
+                fitting = Batch(batch.jobs[:left], batch.stage, batch.dependencies)
+                if not fitting.jobs:
+                    return submitted
+                job_ids = (launch or self.launch)(fitting)
+                left -= len(fitting.jobs)
+                job_of |= {id_: job_id for job_id, job in zip(job_ids, fitting.jobs, strict=True) for id_ in job}
+                submitted += fitting.runs
+                progress(len(fitting.runs))
+        return submitted
+
+    def launch(self, batch: Batch) -> list[str]:
+        """Call sbatch, record the jobs, return their ids."""
+        record = _batch_file(self.store, batch.name)
+        facts = self._facts(batch)
+        write_atomic(record, json.dumps({"jobs": batch.jobs, "facts": facts}).encode())
+        try:
+            job_ids = send(self.executor(batch), [self._callable(job) for job in batch.jobs])
+        except SchedulerError:
+            record.unlink()
+            raise
+        _record(self.store, batch.jobs, job_ids, facts)
+        record.unlink()
+        return job_ids
+
+    def show(self, batch: Batch) -> str:
+        """Return the sbatch script of a batch."""
+        return script_text(self.executor(batch), len(batch.jobs))
+
+    def expected_start(self, batch: Batch) -> str:
+        """Ask SLURM when a batch would start, without submitting it; SchedulerError if it would be refused."""
+        alone = Batch(batch.jobs, batch.stage, ())
+        with tempfile.NamedTemporaryFile("w", suffix=".sh") as file, clean_environment():
+            file.write(self.show(alone))
+            file.flush()
+            return control.call("sbatch", "--test-only", file.name)
+
+    def executor(self, batch: Batch) -> Any:
+        """Return submitit's executor for a batch."""
+        given = self.profile.resources(batch.stage)
+        pack = max(len(job) for job in batch.jobs)
+        values = parameters(self.profile, given, self.code, batch.name, batch.dependencies, pack, self.max_running)
+        return make_executor(self.store, self.profile, values)
+
+    def _callable(self, job: tuple[str, ...]) -> RunJob | PackedJob:
+        paths = [str(self.store.run(id_).path) for id_ in job]
+        return PackedJob([[path] for path in paths], str(self.code)) if len(job) > 1 else RunJob(paths, str(self.code))
+
+    def _facts(self, batch: Batch) -> dict[str, Any]:
+        given = self.profile.resources(batch.stage)
+        return {
+            "executor": "slurm",
+            "name": batch.name,
+            "at": now(),
+            "profile": self.profile_name,
+            "code": self.code.name,
+            "num_ranks": given.num_ranks,
+            "num_gpus": given.nodes * given.gpus_per_node,
+            "estimates_s": {id_: (self.estimates or {}).get(id_) for id_ in batch.runs},
+        }
+
+    def _can_wait(self, id_: str, job_of: Mapping[str, str]) -> bool:
+        parent = self.parents[id_]
+        return parent is None or parent in job_of or self._is_done(parent)
+
+    def _is_done(self, id_: str) -> bool:
+        return bool(self.store.run(id_).result.exists())
+
+    def _batches(self, level: Sequence[str], job_of: Mapping[str, str]) -> Iterator[Batch]:
+        """Cut runs that could all start now or behind their parents into batches of equal resources and dependencies."""
+        groups: dict[tuple[Resources, tuple[str, ...]], list[str]] = {}
+        for id_ in level:
+            key = (self.profile.resources(self.runs[id_].stage), self._dependencies(id_, job_of))
+            groups.setdefault(key, []).append(id_)
+        size = control.max_array_size()
+        for (_, dependencies), ids in groups.items():
+            jobs = [tuple(ids[k : k + self.pack]) for k in range(0, len(ids), self.pack)]
+            whole = [job for job in jobs if len(job) == len(jobs[0])]
+            for alike in (whole, jobs[len(whole) :]):  # a last pack that is not full asks for less
+                for first in range(0, len(alike), size):
+                    yield Batch(tuple(alike[first : first + size]), self.runs[ids[0]].stage, dependencies)
+
+    def _dependencies(self, id_: str, job_of: Mapping[str, str]) -> tuple[str, ...]:
+        parent = self.parents[id_]
+        if parent is None or parent not in job_of or self._is_done(parent):
+            return ()
+        # A pack fails if any of its runs does; whether the parent itself is done the child checks when it starts.
+        packed = self.store.run(parent).read_submission().get("pack", 1) > 1 or (self.pack > 1)
+        return (f"{'afterany' if packed else 'afterok'}:{job_of[parent]}",)
+
+
+def adopt_orphans(store: Store, queue: Mapping[str, control.Job]) -> None:
+    """Finish the records of submits that died between sbatch and their last word."""
+    by_name: dict[str, list[control.Job]] = {}
+    for job in queue.values():
+        by_name.setdefault(job.name, []).append(job)
+    for file in _batch_file(store, "x").parent.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):
+            record = json.loads(file.read_text(encoding="utf-8"))
+            newest = max((int(job.id.partition("_")[0]) for job in by_name.get(file.stem, ())), default=None)
+            if newest is not None:
+                is_array = len(record["jobs"]) > 1
+                job_ids = [f"{newest}_{k}" if is_array else str(newest) for k in range(len(record["jobs"]))]
+                _record(store, record["jobs"], job_ids, record["facts"])
+            file.unlink()
+
+
+def _record(store: Store, jobs: Sequence[Sequence[str]], job_ids: Sequence[str], facts: Mapping[str, Any]) -> None:
+    shared = {key: value for key, value in facts.items() if key != "estimates_s"}
+    for job_id, job in zip(job_ids, jobs, strict=True):
+        for task, id_ in enumerate(job):
+            more = {"job_id": job_id, "task": task, "pack": len(job), "estimate_s": facts["estimates_s"][id_]}
+            store.run(id_).write_submission({**shared, **more, "log": f"{job_id}_{task}_log.out"})
+
+
+def _batch_file(store: Store, name: str) -> Path:
+    return store.jobs / "batches" / f"{name}.json"
+
+
+def _levels(pending: Sequence[str], parents: Mapping[str, str | None]) -> list[list[str]]:
+    """Cut pending runs, parents first, into those with no pending parent, their children, and so on."""
+    depth: dict[str, int] = {}
+    for id_ in pending:
+        depth[id_] = depth.get(parents[id_] or "", -1) + 1
+    levels: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for id_ in pending:
+        levels[depth[id_]].append(id_)
+    return levels

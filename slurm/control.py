@@ -1,0 +1,193 @@
+"""Every call of SLURM's own commands, and what they print as plain values. Checked against SLURM 22.05."""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from vmae.errors import ConfigError, SchedulerError
+
+# A job in one of these is still to come or at work. COMPLETING is not: its tasks are being stopped, whatever becomes of it.
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED", "STOPPED", "RESV_DEL_HOLD"}
+RUNNING = {"RUNNING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT"}
+JOB_FIELDS = ("JobArrayID", "Name", "State", "Reason", "NodeList", "RestartCnt", "TimeUsed")
+CHUNK = 500  # job ids per command line
+TIME_FORMS = "minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A line of squeue; `id` is 12, or 12_3 for an element of an array."""
+
+    id: str
+    name: str
+    state: str
+    reason: str
+    nodes: str
+    restarts: int
+    elapsed: str
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is in the queue and not at work."""
+        return self.state in WAITING
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is to come or at work."""
+        return self.is_waiting or self.state in RUNNING
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What sinfo says of a partition; cpus, memory and GPUs are those of its largest node."""
+
+    name: str
+    is_default: bool
+    max_time_min: int | None
+    cpus: int
+    mem_mb: int
+    gpus: int
+    num_nodes: int
+    hosts: frozenset[str]
+
+
+def call(*words: str, timeout_s: float = 60.0) -> str:
+    """Run one SLURM command and return what it printed (on stderr too, where stdout is empty).
+
+    Raises SchedulerError if it is not installed, if slurmctld does not answer, or with its own words if it refuses.
+    """
+    if shutil.which(words[0]) is None:
+        raise SchedulerError(f"no {words[0]} on this machine: SLURM profiles need it; without SLURM use --profile local")
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise SchedulerError(f"slurmctld does not answer: {words[0]} took longer than {timeout_s:.0f} s") from None
+    if done.returncode == 0:
+        return done.stdout or done.stderr
+    said = " ".join(re.sub(rf"(slurm_load_\w+ error|{words[0]}: error|{words[0]}): ", "", done.stderr).split())
+    if re.search(r"Unable to contact|Connection refused|Socket timed out|Communication connection failure", said):
+        raise SchedulerError(f"slurmctld does not answer: {said}")
+    raise SchedulerError(f"{words[0]} refuses: {said or f'exit status {done.returncode}'}")
+
+
+def queue() -> dict[str, Job]:
+    """Return this user's jobs by id, elements of arrays each for itself; one call of squeue."""
+    text = call("squeue", "--me", "-r", "-h", "-t", "all", "--Format=" + ",".join(f"{field}:.256|" for field in JOB_FIELDS))
+    jobs = {}
+    for line in text.splitlines():
+        id_, name, state, reason, nodes, restarts, elapsed = (part.strip() for part in line.split("|")[: len(JOB_FIELDS)])
+        jobs[id_] = Job(id_, name, state, reason, nodes, int(restarts or 0), elapsed)
+    return jobs
+
+
+@functools.cache
+def config() -> dict[str, str]:
+    """Return slurm.conf as slurmctld sees it."""
+    pairs = (line.partition("=") for line in call("scontrol", "show", "config").splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def max_array_size() -> int:
+    """Return how many elements an array may have."""
+    return int(config().get("MaxArraySize", "1001"))
+
+
+def partitions() -> dict[str, Partition]:
+    """Return the partitions by name; one call of sinfo."""
+    found: dict[str, Partition] = {}
+    for line in call("sinfo", "-h", "-N", "-o", "%P|%l|%c|%m|%G|%n").splitlines():
+        name, limit, cpus, mem, gres, host = (part.strip() for part in line.split("|"))
+        is_default, name = name.endswith("*"), name.rstrip("*")
+        before = found.get(name, Partition(name, is_default, None, 0, 0, 0, 0, frozenset()))
+        found[name] = Partition(
+            name,
+            is_default,
+            None if limit == "infinite" else parse_time_min(limit),
+            max(before.cpus, int(cpus.rstrip("+"))),
+            max(before.mem_mb, int(mem.rstrip("+"))),
+            max(before.gpus, gpus_in(gres)),
+            before.num_nodes + 1,
+            before.hosts | {host},
+        )
+    return found
+
+
+def gpus_in(gres: str) -> int:
+    """Return the GPUs of a node's generic resources.
+
+    >>> gpus_in("gpu:a100:8(S:0-1),nvme:1"), gpus_in("gpu:2"), gpus_in("(null)")
+    (8, 2, 0)
+    """
+    return sum(int(count) for count in re.findall(r"(?:^|,)gpu(?::[A-Za-z][\w.-]*)?:(\d+)", gres))
+
+
+def has_accounting() -> bool:
+    """Return whether sacct can tell anything."""
+    return config().get("AccountingStorageType", "").endswith("slurmdbd") and shutil.which("sacct") is not None
+
+
+def max_submit() -> int | None:
+    """Return how many jobs this user may have in the queue, None without accounting or without a limit."""
+    if not has_accounting() or shutil.which("sacctmgr") is None:
+        return None
+    user = os.environ.get("USER") or os.environ.get("LOGNAME") or "root"
+    text = call("sacctmgr", "-nP", "show", "assoc", "where", f"user={user}", "format=MaxSubmitJobs")
+    limits = [int(word) for word in text.split() if word.isdigit()]
+    return min(limits, default=None)
+
+
+def ended(job_ids: Sequence[str]) -> dict[str, str]:
+    """Return how jobs ended, by id, as sacct says; {} without accounting."""
+    if not job_ids or not has_accounting():
+        return {}
+    text = call("sacct", "-nPX", "-o", "JobID,State,ExitCode", "-j", ",".join(job_ids))
+    found = {}
+    for line in text.splitlines():
+        id_, state, code = line.split("|")
+        found[id_] = f"{state}, exit code {code}"
+    return found
+
+
+def cancel(job_ids: Collection[str]) -> None:
+    """Cancel jobs."""
+    ids = sorted(job_ids)
+    for first in range(0, len(ids), CHUNK):
+        call("scancel", *ids[first : first + CHUNK])
+
+
+def parse_time_min(text: str) -> int:
+    """Return a SLURM time as minutes, rounded up; ConfigError names the forms that are allowed.
+
+    >>> parse_time_min("90"), parse_time_min("1:30:00"), parse_time_min("1-0"), parse_time_min("0:30")
+    (90, 90, 1440, 1)
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
+    if match is None:
+        raise ConfigError(f"{text!r} is no time limit; allowed: {TIME_FORMS}")
+    days, *parts = (None if part is None else int(part) for part in match.groups())
+    given = [part for part in parts if part is not None]
+    if days is not None:
+        hours, minutes, seconds = (*given, 0, 0)[:3]
+    elif len(given) == 3:
+        hours, minutes, seconds = given
+    else:
+        hours, (minutes, seconds) = 0, (*given, 0)[:2]
+    total = -(-(((days or 0) * 24 + hours) * 3600 + minutes * 60 + seconds) // 60)
+    if total == 0:
+        raise ConfigError(f"{text!r} is no time limit: it is zero; allowed: {TIME_FORMS}")
+    return total
+
+
+def format_time(minutes: int) -> str:
+    """Return minutes as SLURM writes them.
+
+    >>> format_time(90), format_time(3000)
+    ('1:30:00', '2-02:00:00')
+    """
+    days, rest = divmod(minutes, 1440)
+    hours, left = divmod(rest, 60)
+    return f"{days}-{hours:02}:{left:02}:00" if days else f"{hours}:{left:02}:00"

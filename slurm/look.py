@@ -1,0 +1,55 @@
+"""One look at where runs stand: their directories, the queues of launchers on this machine, and one call of squeue."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slurm import control
+from slurm.cluster import adopt_orphans
+from slurm.launch import queued
+from vmae.claim import Claim
+from vmae.runs import State, Store
+
+
+@dataclass(frozen=True)
+class Look:
+    """States by run id, and for runs that SLURM has in its queue their job."""
+
+    states: Mapping[str, State]
+    jobs: Mapping[str, control.Job]
+    submissions: Mapping[str, Mapping[str, Any]]
+
+    def count(self, *states: State) -> int:
+        """Return how many runs are in one of `states`."""
+        return sum(state in states for state in self.states.values())
+
+
+def submit_lock(store: Store) -> Path:
+    """Return the claim file that a submit holds."""
+    return store.jobs / "submit.json"
+
+
+def look(store: Store, parents: Mapping[str, str | None]) -> Look:
+    """Return the one true state of each run of {id: parent or None}, parents first.
+
+    Raises SchedulerError where runs were given to SLURM and it does not answer: their state cannot be told without it.
+    """
+    open_ids = [id_ for id_ in parents if not store.run(id_).result.exists()]
+    submissions = {id_: record for id_ in open_ids if (record := store.run(id_).read_submission())}
+    has_orphans = any((store.jobs / "batches").glob("*.json"))
+    jobs: dict[str, control.Job] = {}
+    if has_orphans or any(record["executor"] == "slurm" for record in submissions.values()):
+        queue = control.queue()
+        if has_orphans and not Claim(submit_lock(store)).is_live():
+            adopt_orphans(store, queue)
+            submissions = {id_: record for id_ in open_ids if (record := store.run(id_).read_submission())}
+        found = {id_: queue.get(str(record["job_id"])) for id_, record in submissions.items() if record["executor"] == "slurm"}
+        jobs = {id_: job for id_, job in found.items() if job is not None and job.is_active}
+    active: dict[str, State] = dict.fromkeys(queued(store) & set(parents), "queued")
+    for id_, job in jobs.items():
+        if job.is_waiting:
+            active[id_] = "requeued" if job.restarts else "queued"
+        elif store.run(id_).read_stopped().get("state") != "failed":  # else one run of a pack, or a job on its way out
+            active[id_] = "running"
+    return Look(store.states(parents, active), jobs, submissions)

@@ -1,0 +1,1 @@
+"""The commands of python -m sweeps, and the logic right below them."""

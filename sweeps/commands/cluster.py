@@ -1,0 +1,133 @@
+"""Handing a sweep to SLURM: what is asked for, what it would cost, and the reconcile that submit and watch share."""
+
+from dataclasses import dataclass
+
+from slurm import control
+from slurm.check import check_profile
+from slurm.cluster import Batch, SlurmLauncher, adopt_orphans
+from slurm.look import Look, look, submit_lock
+from slurm.profile import SlurmProfile
+from slurm.snapshot import take_snapshot
+from sweeps.commands.options import cost_of, parents_of
+from sweeps.commands.pending import pending_of, prepare_runs
+from sweeps.commands.show import console
+from vmae.claim import Claim
+from vmae.errors import ConfigError, SchedulerError
+from vmae.runs import Store
+from vmae.study import Plan
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked of SLURM.
+
+    Attributes:
+        chosen: runs that may be submitted.
+        retried: states that are taken up besides missing and interrupted.
+    """
+
+    profile_name: str
+    profile: SlurmProfile
+    pack: int
+    max_running: int | None
+    max_gpu_hours: float | None
+    chosen: set[str]
+    retried: frozenset[str]
+
+    def launcher(self, store: Store, made: Plan) -> SlurmLauncher:
+        """Return the launcher for a plan; takes the snapshot of the code."""
+        cost = cost_of(store, made, self.profile.gpus_per_node)
+        return SlurmLauncher(
+            store=store,
+            profile=self.profile,
+            profile_name=self.profile_name,
+            runs=made.runs,
+            parents=parents_of(made),
+            code=take_snapshot(store.root),
+            pack=self.pack,
+            max_running=self.max_running,
+            estimates={id_: cost.seconds(run) for id_, run in made.runs.items()},
+        )
+
+    def check(self, store: Store, made: Plan, pending: list[str]) -> None:
+        """Refuse what the cluster cannot run or what costs more than allowed."""
+        check_profile(self.profile, self.profile_name, [made.runs[id_] for id_ in pending], self.pack, store.root)
+        if self.max_gpu_hours is None:
+            return
+        cost = cost_of(store, made, self.profile.gpus_per_node)
+        spent = [cost.seconds(made.runs[id_]) for id_ in pending]
+        if None in spent:
+            raise ConfigError(
+                f"--max-gpu-hours {self.max_gpu_hours:g}: the cost is unknown until a run of each stage has finished here; "
+                f"submit a small part first, for example with --only seed={made.sweep.seeds[0]}"
+            )
+        total = sum(s or 0.0 for s in spent) / 3600
+        if total > self.max_gpu_hours:
+            raise ConfigError(f"--max-gpu-hours {self.max_gpu_hours:g}: {len(pending)} runs are estimated at {total:.1f}")
+
+    def rehearse(self, store: Store, made: Plan, test_only: bool) -> None:
+        """Print the scripts, or when SLURM would start them; submits nothing."""
+        prepare_runs(store, made, self.profile.runtime)
+        seen = look(store, parents_of(made))
+        pending = pending_of(store, made, seen.states, self.chosen, self.retried)
+        self.check(store, made, pending)
+        launcher = self.launcher(store, made)
+
+        def show(batch: Batch) -> list[str]:
+            runs = f"{len(batch.runs)} runs" if len(batch.runs) > 1 else f"run {batch.runs[0]}"
+            console.print(f"# {batch.stage}, {runs}", markup=False)
+            console.print(launcher.expected_start(batch) if test_only else launcher.show(batch), markup=False)
+            return [f"<job of {job[0]}>" for job in batch.jobs]
+
+        launcher.submit(pending, _waiting(seen), None, show)
+
+
+def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False) -> None:
+    """Submit what is missing and return; SchedulerError if SLURM refuses in the middle (what was submitted stays)."""
+    queue = control.queue()  # before anything is written: is there a SLURM that answers?
+    with Claim(submit_lock(store)).held("the run root, for submitting,"):
+        adopt_orphans(store, queue)
+        prepare_runs(store, made, order.profile.runtime)
+        seen = look(store, parents_of(made))
+        pending = pending_of(store, made, seen.states, order.chosen, order.retried)
+        kept = {state: n for state in ("done", "running", "queued", "requeued") if (n := seen.count(state))}
+        if not quiet or pending:
+            words = ", ".join(f"{n} {state}" for state, n in kept.items()) or "none there yet"
+            console.print(f"{made.sweep.name}: {len(pending)} of {len(made.runs)} runs to submit; {words}")
+        if pending:
+            order.check(store, made, pending)
+            _submit(order, store, made, pending, seen, sum(job.is_active for job in queue.values()))
+
+
+def _submit(order: Order, store: Store, made: Plan, pending: list[str], seen: Look, num_in_queue: int) -> None:
+    from rich.progress import Progress
+
+    limits = [limit for limit in (order.profile.max_submitted, control.max_submit()) if limit is not None]
+    room = max(0, min(limits) - num_in_queue) if limits else None
+    launcher = order.launcher(store, made)
+    num_submitted = 0
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        shown = bar.add_task("submitting", total=len(pending))
+
+        def count(num_runs: int) -> None:
+            nonlocal num_submitted
+            num_submitted += num_runs
+            bar.advance(shown, num_runs)
+
+        try:
+            launcher.submit(pending, _waiting(seen), room, progress=count)
+        except SchedulerError as error:
+            raise SchedulerError(
+                f"{error}; {num_submitted} of {len(pending)} runs were submitted, the same command submits the rest"
+            ) from None
+    if num_submitted < len(pending):
+        console.print(
+            f"submitted {num_submitted} of {len(pending)}: the queue takes {min(limits, default=0)} jobs of yours; the same "
+            f"command later, or python -m sweeps watch {made.sweep.name}, submits the rest"
+        )
+    else:
+        console.print(f"submitted {num_submitted}; see python -m sweeps status {made.sweep.name}")
+
+
+def _waiting(seen: Look) -> dict[str, str]:
+    return {id_: job.id for id_, job in seen.jobs.items()}

@@ -1,0 +1,122 @@
+"""diff, adopt, prune and gc: keeping a store of runs in order. Nothing is deleted without being listed and agreed to."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweeps.commands.options import Root, all_parents, store_of
+from sweeps.commands.show import console
+from sweeps.commands.tidy import Waste, differences, drop, find_run, is_busy, unreferenced, waste
+from vmae.errors import RunDirError
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+RunId = Annotated[str, typer.Argument(help="A run id, or the beginning of one.")]
+
+
+def diff(a: RunId, b: RunId, runs: Root = None) -> None:
+    """Print in which settings two runs differ, one line per field, parents and seeds included.
+
+    Example: python -m sweeps diff 3fa9 71c0
+    """
+    store = store_of(runs)
+    lines = differences(store, find_run(store, a), find_run(store, b))
+    console.print("\n".join(lines) or "the same configuration", markup=False)
+
+
+def adopt(
+    old: Annotated[str, typer.Argument(help="The run that has the result (with --undo: the run that adopted one).")],
+    new: Annotated[str | None, typer.Argument(help="The run it shall count for.")] = None,
+    runs: Root = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take an adoption back.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Let the result of one run count as that of another, after a change that moved ids but not the mathematics.
+
+    Moves nothing: the new run's directory gets a file that names the old one.
+
+    Example: python -m sweeps adopt 3fa9 71c0
+    """
+    store = store_of(runs)
+    if undo:
+        taker = find_run(store, old)
+        if store.adopted(taker) is None:
+            raise RunDirError(f"run {taker} has adopted nothing")
+        store.undo_adoption(taker)
+        console.print(f"{taker} stands for itself again")
+        return
+    if new is None:
+        raise typer.BadParameter("two runs are needed: OLD NEW")
+    source, taker = find_run(store, old), find_run(store, new)
+    lines = differences(store, source, taker)
+    console.print("\n".join(lines) or "the same configuration", markup=False)
+    if not yes:
+        typer.confirm(f"count the result of {source} as that of {taker}?", abort=True)
+    store.adopt(source, taker)
+    console.print(f"{taker} has the result of {source}; take it back with: python -m sweeps adopt --undo {taker}")
+
+
+def prune(
+    name: Annotated[str | None, typer.Argument(help="A sweep: forget its plan, and its runs that no other plan names.")] = None,
+    runs: Root = None,
+    yes: Yes = False,
+) -> None:
+    """Delete run directories that no sweep's plan in the store names any more. Shared runs stay as long as one plan names them.
+
+    Example: python -m sweeps prune masking
+    """
+    from slurm.look import look
+
+    store = store_of(runs)
+    doomed = unreferenced(store, without=name)
+    parents = all_parents(store)
+    states = look(store, {id_: parents.get(id_) for id_ in (*parents, *doomed)}).states
+    kept = [id_ for id_ in doomed if is_busy(states[id_]) or store.is_source(id_, apart_from=doomed)]
+    going = [id_ for id_ in doomed if id_ not in kept]
+    for id_ in going:
+        console.print(f"  {id_}  {states[id_]:<11} {size_mb(store.root / id_):.1f} MB")
+    for id_ in kept:
+        console.print(f"  {id_}  stays: {states[id_]}, or another run has adopted its result")
+    what = f"{len(going)} runs" + (f" and the plan of {name}" if name else "")
+    if not going and not name:
+        console.print("every run is named by a plan")
+        return
+    if not yes:
+        typer.confirm(f"delete {what}?", abort=True)
+    drop(store, going, name)
+    console.print(f"deleted {what}")
+
+
+def gc(
+    runs: Root = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Also weights that no unfinished run starts from.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it only a list.")] = False,
+) -> None:
+    """Free disk space: checkpoints of finished runs, leftovers of dead writers, code and job files that nothing needs any more.
+
+    Results, logs, predictions and plans stay. Example: python -m sweeps gc --weights --yes
+    """
+    store = store_of(runs)
+    found = waste(store, weights)
+    for kind, entries in found.items():
+        console.print(f"  {kind}: {len(entries)}, {sum(entry.size_mb for entry in entries):.1f} MB")
+    if not found:
+        console.print("nothing to free")
+    elif yes:
+        for entries in found.values():
+            for entry in entries:
+                entry.remove()
+        console.print("deleted")
+    else:
+        console.print("--yes deletes them")
+
+
+def size_mb(folder: Path) -> float:
+    """Return what the files below a folder take."""
+    return Waste(folder).size_mb
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hook these commands into an app."""
+    for command in (diff, adopt, prune, gc):
+        app.command()(command)

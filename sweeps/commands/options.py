@@ -1,0 +1,97 @@
+"""What the commands share: their options, and from them the plan, the store and the speed that estimates stand on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweeps import registry
+from vmae.cost import REFERENCE_GFLOPS, CostModel, fit
+from vmae.errors import ConfigError, near
+from vmae.recipe import parse_setting
+from vmae.runs import Store, default_root
+from vmae.study import Plan, Sweep, make_plan
+
+Name = Annotated[str, typer.Argument(help="A sweep; `list` shows them.")]
+Root = Annotated[Path | None, typer.Option("--runs", help="Where runs lie. Default: $VMAE_RUNS, or ./runs")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override of the base recipe, for example finetune.optim.epochs=5.")]
+Seeds = Annotated[str | None, typer.Option(help="Instead of the sweep's own, for example 0,1,2 or 0-9.")]
+ProfileName = Annotated[str, typer.Option("--profile", help="Where to run: a file of slurm/profiles/, or the path of a .toml.")]
+FACTS = ("stage", "arm", "dataset", "seed")
+
+
+def plan_of(name: str, sets: list[str] | None, seeds: str | None) -> Plan:
+    """Return the checked plan of a sweep; ConfigError for anything in it that no run could use."""
+    sweep = registry.load(name)
+    if seeds is not None:
+        sweep = Sweep(sweep.name, sweep.doc, sweep.ablations, sweep.recipes, parse_seeds(seeds))
+    return make_plan(sweep, dict(parse_setting(text) for text in sets or ()))
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of 0,1,2 or 0-9 or both mixed.
+
+    >>> parse_seeds("0,4-6")
+    (0, 4, 5, 6)
+    """
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise ConfigError(
+            f"--seeds {text!r}: expected integers or ranges separated by commas, for example 0,1,2 or 0-9"
+        ) from None
+    return tuple(seeds)
+
+
+def store_of(runs: Path | None) -> Store:
+    """Return the store at `runs`, or where the environment says."""
+    return Store((runs or default_root()).absolute())
+
+
+def parents_of(made: Plan) -> dict[str, str | None]:
+    """Return {run id: parent or None}, parents first."""
+    return {id_: made.parents.get(id_) for id_ in made.runs}
+
+
+def all_parents(store: Store, without: str | None = None) -> dict[str, str | None]:
+    """Return {run id: parent or None}, parents first, of every plan in the store but that of the sweep `without`."""
+    parents: dict[str, str | None] = {}
+    for file in sorted((store.root / "sweeps").glob("*/plan.json")):
+        if file.parent.name != without:
+            plan = store.read_plan(file.parent.name)
+            parents |= {id_: run["parent"] for id_, run in plan["runs"].items()}
+    return parents
+
+
+def cost_of(store: Store, made: Plan, num_gpus: int | None) -> CostModel:
+    """Return the cost model for a place: finished runs of the plan first; the reference machine's speed only for this machine.
+
+    Args:
+        num_gpus: GPUs per run on a cluster, None for this machine.
+    """
+    results = ((run, store.run(id_).read_result()) for id_, run in made.runs.items())
+    finished = ((run, result) for run, result in results if result)
+    return fit(finished, REFERENCE_GFLOPS if num_gpus is None else {}, on_gpu=bool(num_gpus))
+
+
+def selected(made: Plan, only: list[str] | None) -> set[str]:
+    """Return the runs that every `key=value` of `only` names; ConfigError for unknown keys and values that name nothing."""
+    facts: dict[str, list[dict[str, str]]] = {}
+    for cell in made.cells:
+        for seed, runs in cell.replicates.items():
+            for stage, id_ in runs.items():
+                described = {"stage": stage, "arm": cell.arm, "dataset": cell.dataset, "seed": str(seed)}
+                facts.setdefault(id_, []).append(described)
+    chosen = set(facts)
+    for text in only or ():
+        key, separator, value = text.partition("=")
+        if not separator or key not in FACTS:
+            raise ConfigError(f"--only {text!r}: expected key=value, for example stage=pretrain{near(key, FACTS)}")
+        allowed = sorted({described[key] for all_ in facts.values() for described in all_})
+        if value not in allowed:
+            raise ConfigError(f"--only {text!r}: nothing has {key} {value!r}{near(value, allowed)}")
+        chosen &= {id_ for id_, all_ in facts.items() if any(described[key] == value for described in all_)}
+    return chosen

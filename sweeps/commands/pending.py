@@ -1,0 +1,39 @@
+"""What a submit takes up, and the run directories that it works in."""
+
+from collections.abc import Collection, Mapping
+
+from vmae.files import write_atomic
+from vmae.runs import MAX_FRUITLESS, State, Store
+from vmae.runtime import RuntimeConfig
+from vmae.study import Plan
+
+RETRIED: tuple[State, ...] = ("failed", "lost")
+
+
+def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig) -> None:
+    """Write the plan and what is missing of its run directories."""
+    store.write_plan(made.sweep.name, made.to_json())
+    settings = runtime.model_dump_json().encode()
+    for id_, run in made.runs.items():
+        run_dir = store.run(id_)
+        run_dir.create(run)
+        if not run_dir.runtime.exists() or run_dir.runtime.read_bytes() != settings:
+            write_atomic(run_dir.runtime, settings)
+
+
+def pending_of(
+    store: Store, made: Plan, states: Mapping[str, State], chosen: Collection[str], retried: Collection[str]
+) -> list[str]:
+    """Return the runs that a submit takes up, parents first."""
+    pending: list[str] = []
+    for id_ in made.runs:
+        state = states[id_]
+        if state == "blocked":  # only with the parent that blocks it
+            wanted = made.parents.get(id_) in pending
+        elif state == "lost":
+            wanted = "lost" in retried or store.run(id_).fruitless_starts() < MAX_FRUITLESS
+        else:
+            wanted = state in ("missing", "interrupted") or state in retried
+        if wanted and id_ in chosen:
+            pending.append(id_)
+    return pending

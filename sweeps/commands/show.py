@@ -1,0 +1,112 @@
+"""What the sweeps command prints: the plan with its cost, and the states with their numbers."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from slurm.look import Look
+from slurm.profile import LocalProfile, SlurmProfile
+from sweeps.commands.rows import Row, rows_of, run_names
+from vmae.config import PretrainRun
+from vmae.cost import START_S, CostModel, num_clips
+from vmae.runs import STATES, State, Store
+from vmae.study import Plan
+
+console = Console(highlight=False, soft_wrap=True)
+QUIET: tuple[State, ...] = ("done", "queued", "missing")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as 45 s, 12 min or 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def print_plan(plan: Plan, states: Mapping[str, State], model: CostModel, place: LocalProfile | SlurmProfile) -> None:
+    """Print arms, runs, what is shared and what is still to be paid."""
+    sweep = plan.sweep
+    console.print(f"[bold]{sweep.name}[/]: {sweep.purpose}")
+    for ablation in sweep.ablations:
+        console.print(f"  {ablation.name}: {ablation.question} ({ablation.paper}; baseline {ablation.baseline})")
+    unit = "GPU-hours" if isinstance(place, SlurmProfile) and place.gpus_per_node else "core time"
+    table = Table("stage", "runs", "done", "clips", unit, "from", box=None, header_style="bold")
+    for stage in dict.fromkeys(run.stage for run in plan.runs.values()):
+        runs = {id_: run for id_, run in plan.runs.items() if run.stage == stage}
+        spent = [model.seconds(run) for run in runs.values()]
+        known = stage in model.gflops
+        source = "finished runs here" if stage in model.measured else "reference machine" if known else "no finished run yet"
+        num_done = sum(states[id_] == "done" for id_ in runs)
+        clips = sum(num_clips(run) for run in runs.values())
+        estimate = _amount(sum(s or 0.0 for s in spent), unit) if known else "unknown"
+        table.add_row(stage, str(len(runs)), str(num_done), f"{clips:,}", estimate, source)
+    console.print(table)
+    console.print(
+        f"{len(plan.cells)} cells x {len(sweep.seeds)} seeds = {plan.num_declared} runs declared, "
+        f"{plan.num_shared} shared, {len(plan.runs)} to exist"
+    )
+    _print_cost(plan, states, model, place, unit)
+
+
+def _print_cost(plan: Plan, states: Mapping[str, State], model: CostModel, place: LocalProfile | SlurmProfile, unit: str) -> None:
+    seconds = {id_: model.seconds(run) for id_, run in plan.runs.items()}
+    if None in seconds.values():
+        console.print("cost: unknown until a run of each stage has finished here")
+        return
+    known = {id_: s or 0.0 for id_, s in seconds.items()}
+    uses = Counter(id_ for cell in plan.cells for runs in cell.replicates.values() for id_ in runs.values())
+    saved = sum((count - 1) * known[id_] for id_, count in uses.items())
+    left = sum(s for id_, s in known.items() if states[id_] != "done")
+    path: dict[str, float] = {}
+    for id_, run in plan.runs.items():
+        ranks = place.resources(run.stage).num_ranks if isinstance(place, SlurmProfile) else 1
+        own = 0.0 if states[id_] == "done" else known[id_] / ranks
+        path[id_] = path.get(plan.parents.get(id_, ""), 0.0) + own
+    console.print(f"sharing saves {_amount(saved, unit)}; critical path {duration(max(path.values(), default=0.0))}")
+    if isinstance(place, LocalProfile):
+        num_starts = sum(isinstance(run, PretrainRun) and states[id_] != "done" for id_, run in plan.runs.items())
+        left += num_starts * START_S
+        note = f", {duration(left / place.num_jobs)} with {place.num_jobs} jobs at a time"
+    else:
+        note = ""
+    console.print(f"still to run: about {_amount(left, unit)}{note} (estimate)")
+
+
+def _amount(seconds: float, unit: str) -> str:
+    return f"{seconds / 3600:.2f} {unit}" if unit == "GPU-hours" else duration(seconds)
+
+
+def print_states(plan: Plan, seen: Look, store: Store, verbose: bool) -> None:
+    """Print how many runs are in each state, and each run that is neither done nor merely waiting."""
+    counts = {state: seen.count(state) for state in STATES}
+    console.print(f"{plan.sweep.name}: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n))
+    rows = rows_of(plan, seen, store)
+    for row in rows:
+        if verbose or row.state not in QUIET:
+            console.print(f"  {row.id}  {row.state:<11} {row.name}{_detail(row)}", markup=False)
+    finished = [row for row in rows if row.state == "done" and row.estimate_gpu_hours is not None and row.gpu_hours is not None]
+    if finished:
+        actual, estimated = (sum(getattr(row, f) for row in finished) for f in ("gpu_hours", "estimate_gpu_hours"))
+        console.print(f"{len(finished)} done runs with an estimate: {actual:.2f} GPU-hours, estimated {estimated:.2f}")
+
+
+def _detail(row: Row) -> str:
+    words = []
+    if row.step is not None and row.state != "done":
+        words.append(f"step {row.step}/{row.num_steps}")
+    if row.state == "running" and row.loss is not None:
+        words.append(f"loss {row.loss:.4f}, {row.clips_per_s:.0f} clips/s")
+        if row.eta_s is not None:
+            words.append(f"ETA {duration(row.eta_s)}")
+    elif row.state == "running":
+        words.append("starting")
+    words += [f"{row.num_restarts} restarts"] if row.num_restarts else []
+    words += [f"job {row.job_id}"] if row.job_id else []
+    words += [f"on {row.node}"] if row.node else []
+    words += [row.reason] if row.reason else []
+    return "  " + ", ".join(words) if words else ""
+
+
+__all__ = ["console", "duration", "print_plan", "print_states", "run_names"]

@@ -1,0 +1,128 @@
+"""submit and watch: bring a sweep to its end, on this machine or as SLURM jobs; twice is the same as once."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from sweeps.commands.options import Name, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of
+from sweeps.commands.pending import RETRIED, pending_of, prepare_runs
+from sweeps.commands.show import console, print_states
+from vmae.errors import ConfigError, near
+from vmae.study import Plan
+
+Retry = Annotated[list[str] | None, typer.Option("--retry", help="Also runs that are `failed` or `lost` (or both: failed,lost).")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="stage=, arm=, dataset= or seed=, for example stage=pretrain.")]
+Pack = Annotated[int, typer.Option("--pack", min=1, help="SLURM: small runs per job, each with one task, GPU or core set.")]
+MaxRunning = Annotated[int | None, typer.Option("--max-running", min=1, help="SLURM: elements of an array at a time.")]
+MaxGpuHours = Annotated[float | None, typer.Option("--max-gpu-hours", help="SLURM: refuse to submit more, by estimate.")]
+
+
+def submit(
+    name: Name,
+    runs: Root = None,
+    sets: Set = None,
+    seeds: Seeds = None,
+    profile: ProfileName = "local",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Here: jobs at a time.")] = None,
+    retry: Retry = None,
+    only: Only = None,
+    pack: Pack = 1,
+    max_running: MaxRunning = None,
+    max_gpu_hours: MaxGpuHours = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="SLURM: print the sbatch scripts and submit nothing.")] = False,
+    test_only: Annotated[bool, typer.Option("--test-only", help="SLURM: ask when jobs would start; submit nothing.")] = False,
+    prepare: Annotated[bool, typer.Option("--prepare", help="Only write the run directories.")] = False,
+) -> None:
+    """Bring a sweep to its end. What is done, running or queued is kept, so twice is the same as once.
+
+    Here (--profile local) it waits, and Ctrl-C lets running runs save and stops. On SLURM it submits and returns; parents,
+    children and arrays wait for each other there. A run that failed is left alone without --retry failed, and so is one that
+    vanished twice without getting further, without --retry lost.
+
+    Example: python -m sweeps submit masking --profile slurm --max-running 8
+    """
+    from slurm.profile import LocalProfile, load_profile
+
+    made, store = plan_of(name, sets, seeds), store_of(runs)
+    place, chosen, retried = load_profile(profile), selected(made, only), _retried(retry)
+    _check_data(made, place.runtime)
+    if isinstance(place, LocalProfile):
+        from sweeps.commands.local import run_here
+
+        if dry_run or test_only or pack > 1 or max_running or max_gpu_hours is not None:
+            raise ConfigError(
+                f"--dry-run, --test-only, --pack, --max-running and --max-gpu-hours are for SLURM; profile {profile} is local"
+            )
+        prepare_runs(store, made, place.runtime)
+        if prepare:
+            console.print(f"{len(made.runs)} run directories in {store.root}")
+        elif not run_here(store, made, place, jobs, lambda states: pending_of(store, made, states, chosen, retried)):
+            console.print(f"not everything is done; after mending: python -m sweeps submit {name} --retry failed")
+            raise typer.Exit(1)
+        return
+    from sweeps.commands.cluster import Order, submit_to_slurm
+
+    order = Order(profile, place, pack, max_running, max_gpu_hours, chosen, retried)
+    if prepare:
+        prepare_runs(store, made, place.runtime)
+        console.print(f"{len(made.runs)} run directories in {store.root}")
+    elif dry_run or test_only:
+        order.rehearse(store, made, test_only)
+    else:
+        submit_to_slurm(store, made, order)
+
+
+def watch(
+    name: Name,
+    runs: Root = None,
+    sets: Set = None,
+    seeds: Seeds = None,
+    profile: ProfileName = "slurm",
+    only: Only = None,
+    pack: Pack = 1,
+    max_running: MaxRunning = None,
+    every: Annotated[float, typer.Option(min=1.0, help="Seconds between looks.")] = 60.0,
+) -> None:
+    """Submit to SLURM again whenever something is missing, until nothing is: for clusters that forbid requeue or limit the queue.
+
+    Failed runs, and runs that got nowhere twice, are left alone. Ctrl-C stops watching, not the jobs.
+
+    Example: python -m sweeps watch masking --profile slurm
+    """
+    from slurm.look import look
+    from slurm.profile import LocalProfile, load_profile
+    from sweeps.commands.cluster import Order, submit_to_slurm
+
+    made, store, place = plan_of(name, sets, seeds), store_of(runs), load_profile(profile)
+    if isinstance(place, LocalProfile):
+        raise ConfigError(f"profile {profile} is local, where submit itself waits; watch is for SLURM")
+    order = Order(profile, place, pack, max_running, None, selected(made, only), frozenset())
+    while True:
+        submit_to_slurm(store, made, order, quiet=True)
+        seen = look(store, parents_of(made))
+        if not seen.count("running", "queued", "requeued"):
+            print_states(made, seen, store, verbose=False)
+            raise typer.Exit(0 if seen.count("done", "diverged") == len(made.runs) else 1)
+        time.sleep(every)
+
+
+def _retried(words: list[str] | None) -> frozenset[str]:
+    found = [word for text in words or () for word in text.split(",")]
+    for word in found:
+        if word not in RETRIED:
+            raise ConfigError(f"--retry {word!r}{near(word, RETRIED)}")
+    return frozenset(found)
+
+
+def _check_data(made: Plan, runtime: Any) -> None:
+    """Read every manifest that the plan names, before any job exists."""
+    from vmae.data.source import manifest_of
+
+    sets = {}
+    for run in made.runs.values():
+        if run.stage != "evaluate":
+            data = run.pretrain.data if run.stage == "pretrain" else run.finetune.data
+            sets[data.model_dump_json()] = data
+    for data in sets.values():
+        manifest_of(data, runtime)

@@ -1,0 +1,137 @@
+"""status, logs, why and cancel: where a sweep stands, and what to do about one run of it."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweeps.commands.options import Name, Root, Seeds, Set, all_parents, parents_of, plan_of, store_of
+from sweeps.commands.show import console, print_states
+from sweeps.commands.tidy import find_run
+from vmae.errors import ConfigError, RunDirError
+from vmae.runs import Store
+
+RunName = Annotated[str, typer.Argument(help="A run id, or the beginning of one; `status --all` shows them.")]
+
+
+def status(
+    name: Name,
+    runs: Root = None,
+    sets: Set = None,
+    seeds: Seeds = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every run, also those done or waiting.")] = False,
+    watch: Annotated[float | None, typer.Option(min=1.0, help="Look again every so many seconds, until Ctrl-C.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One json list of all runs.")] = False,
+) -> None:
+    """Print the one true state of every planned run: from its directory, and from one call of squeue where SLURM has some.
+
+    Example: python -m sweeps status masking --watch 60
+    """
+    from slurm.look import look
+    from sweeps.commands.rows import rows_of
+
+    made, store = plan_of(name, sets, seeds), store_of(runs)
+    while True:
+        seen = look(store, parents_of(made))
+        if as_json:
+            print(json.dumps([asdict(row) for row in rows_of(made, seen, store)], indent=1), flush=True)
+        else:
+            if watch and console.is_terminal:
+                console.clear()
+            print_states(made, seen, store, verbose=all_)
+        if watch is None:
+            return
+        time.sleep(watch)
+
+
+def logs(
+    run: RunName,
+    runs: Root = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on printing what is added, until Ctrl-C.")] = False,
+    rank: Annotated[int, typer.Option(min=0, help="Of a run with several tasks.")] = 0,
+) -> None:
+    """Print the log of the job that works or last worked on a run.
+
+    Example: python -m sweeps logs 3fa9 -f
+    """
+    store = store_of(runs)
+    path = log_of(store, find_run(store, run), rank)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            if text := file.read():
+                print(text, end="", flush=True)
+            elif follow:
+                time.sleep(1.0)
+            else:
+                return
+
+
+def log_of(store: Store, id_: str, rank: int) -> Path:
+    """Return the log file of a run's last job; RunDirError where there is none."""
+    submission = store.run(id_).read_submission()
+    if not submission:
+        raise RunDirError(f"run {id_} was never submitted, so it has no log")
+    task = submission.get("task", 0) if submission.get("pack", 1) > 1 else rank
+    path = store.jobs / f"{submission['job_id']}_{task}_log.out"
+    if not path.exists():
+        there = sorted(p.name for p in store.jobs.glob(f"{submission['job_id']}_*_log.out"))
+        raise RunDirError(f"no log {path}; there: {', '.join(there) or 'none: the job has not started'}")
+    return path
+
+
+def why(run: RunName, runs: Root = None) -> None:
+    """Tell how a run's state comes about: its files, its job and SLURM's reason, its parents, what sets it off from the baseline.
+
+    Example: python -m sweeps why 3fa9
+    """
+    from sweeps.commands.explain import explain
+
+    store = store_of(runs)
+    for line in explain(store, find_run(store, run)):
+        console.print(line, markup=False)
+
+
+def cancel(
+    what: Annotated[str, typer.Argument(help="A sweep, or a run id (or its beginning).")],
+    runs: Root = None,
+    sets: Set = None,
+    seeds: Seeds = None,
+    descendants: Annotated[bool, typer.Option("--descendants", help="Also the runs that start from this one.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Cancel SLURM jobs of a sweep or a run; running ones save first, and the next submit takes them up where they were.
+
+    Without --descendants SLURM still drops queued children, which cannot start without their parent.
+
+    Example: python -m sweeps cancel masking
+    """
+    from slurm import control
+    from slurm.look import look
+    from sweeps import registry
+
+    store = store_of(runs)
+    if what in registry.names():
+        made = plan_of(what, sets, seeds)
+        chosen, parents = set(made.runs), parents_of(made)
+    else:
+        parents = all_parents(store)
+        chosen = {find_run(store, what)}
+        if descendants:
+            for id_, parent in parents.items():  # parents first, so one pass finds them all
+                if parent in chosen:
+                    chosen.add(id_)
+    seen = look(store, all_parents(store) | parents)
+    jobs = {id_: job for id_, job in seen.jobs.items() if id_ in chosen}
+    if not jobs:
+        console.print(f"nothing of {what} is in SLURM's queue")
+        return
+    shared = {job.id for job in jobs.values()} & {job.id for id_, job in seen.jobs.items() if id_ not in chosen}
+    if shared:
+        raise ConfigError(f"job {', '.join(sorted(shared))} also works on other runs (--pack); cancel the sweep, or wait")
+    if not yes:
+        typer.confirm(f"cancel {len(jobs)} runs of {what}?", abort=True)
+    control.cancel(sorted({job.id for job in jobs.values()}))
+    console.print(f"cancelled {len(jobs)} runs; python -m sweeps submit takes them up again")

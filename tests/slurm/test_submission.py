@@ -1,0 +1,331 @@
+"""What SLURM is asked for, without a SLURM: batches, dependencies, scripts, snapshots, profiles, checks."""
+
+import itertools
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slurm import check, control, script
+from slurm.cluster import Batch, SlurmLauncher, _levels, adopt_orphans
+from slurm.profile import SlurmProfile, load_profile
+from slurm.snapshot import take_snapshot
+from sweeps.smoke import SWEEP
+from vmae.errors import ConfigError, SchedulerError
+from vmae.runs import Store
+from vmae.study import make_plan
+
+PLAN = make_plan(SWEEP)
+PARENTS = {id_: PLAN.parents.get(id_) for id_ in PLAN.runs}
+PROFILE = SlurmProfile(kind="slurm", gpus_per_node=1, time="10")
+
+
+@pytest.fixture(autouse=True)
+def cluster_of_eleven(monkeypatch):
+    monkeypatch.setattr(control, "max_array_size", lambda: 11)
+
+
+def launcher(root, **more):
+    store = Store(root)
+    for id_, run in PLAN.runs.items():
+        store.run(id_).create(run)
+    return SlurmLauncher(store, PROFILE, "test", PLAN.runs, PARENTS, root / "code" / "abc", **more)
+
+
+def rehearse(made, pending, waiting=(), room=None):
+    """What would be submitted: the batches, each with the ids it gets."""
+    batches, numbers = [], itertools.count(100)
+
+    def launch(batch):
+        number = next(numbers)
+        batches.append(batch)
+        return [f"{number}_{k}" if len(batch.jobs) > 1 else str(number) for k in range(len(batch.jobs))]
+
+    return made.submit(pending, dict(waiting), room, launch), batches
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sets(st.sampled_from(list(PLAN.runs))), st.integers(1, 4), st.none() | st.integers(0, 15))
+def test_every_run_is_in_one_batch_behind_its_parent(tmp_path_factory, chosen, pack, room):
+    made = launcher(tmp_path_factory.mktemp("runs"), pack=pack)
+    pending = [id_ for id_ in PLAN.runs if id_ in chosen]
+    submitted, batches = rehearse(made, pending, room=room)
+    assert submitted == [id_ for batch in batches for id_ in batch.runs]
+    assert len(submitted) == len(set(submitted))
+    assert sum(len(batch.jobs) for batch in batches) <= (room if room is not None else len(pending))
+    seen = set()
+    for batch in batches:
+        assert len(batch.jobs) <= 11
+        assert all(1 <= len(job) <= pack for job in batch.jobs)
+        assert len({PLAN.runs[id_].stage for id_ in batch.runs}) == 1
+        for id_ in batch.runs:
+            parent = PARENTS[id_]
+            assert (parent in seen) == bool(batch.dependencies), "a run waits for its parent exactly if that is in the queue"
+        seen |= set(batch.runs)
+    if room is None:
+        reachable = set()
+        for id_ in pending:
+            if PARENTS[id_] is None or PARENTS[id_] in reachable:
+                reachable.add(id_)
+        assert set(submitted) == reachable, "a run whose parent is neither done nor submitted is left out"
+
+
+def test_pretrainings_are_an_array_and_children_wait_for_their_element(tmp_path):
+    _, batches = rehearse(launcher(tmp_path), list(PLAN.runs))
+    first = batches[0]
+    assert first.stage == "pretrain"
+    assert len(first.jobs) == sum(run.stage == "pretrain" for run in PLAN.runs.values())
+    element = {id_: f"100_{k}" for k, id_ in enumerate(first.runs)}
+    for batch in batches:
+        if batch.stage == "finetune" and PARENTS[batch.runs[0]]:
+            assert batch.dependencies == (f"afterok:{element[PARENTS[batch.runs[0]]]}",)
+
+
+def test_a_parent_that_is_done_is_no_dependency(tmp_path):
+    made = launcher(tmp_path)
+    parent = next(id_ for id_, run in PLAN.runs.items() if run.stage == "pretrain")
+    child = next(id_ for id_, p in PARENTS.items() if p == parent)
+    made.store.run(parent).result.write_text("{}")
+    _, batches = rehearse(made, [child], waiting={parent: "7"})
+    assert [batch.dependencies for batch in batches] == [()]
+
+
+def test_children_of_a_pack_wait_for_its_end_whatever_it_was(tmp_path):
+    """A pack fails with any of its runs; the children check themselves whether their own parent is done."""
+    _, batches = rehearse(launcher(tmp_path, pack=4), list(PLAN.runs))
+    kinds = {dependency.partition(":")[0] for batch in batches for dependency in batch.dependencies}
+    assert kinds == {"afterany"}
+
+
+def test_levels_put_children_after_parents():
+    levels = _levels(list(PLAN.runs), PARENTS)
+    depth = {id_: k for k, level in enumerate(levels) for id_ in level}
+    assert len(depth) == len(PLAN.runs)
+    assert all(depth[id_] == depth[parent] + 1 for id_, parent in PARENTS.items() if parent)
+
+
+@pytest.fixture
+def srun_on_path(tmp_path, monkeypatch):
+    """submitit refuses to write a script where no srun is found."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_the_script_says_what_was_asked(tmp_path, srun_on_path):
+    made = launcher(tmp_path / "runs", max_running=3)
+    made.profile = SlurmProfile(
+        kind="slurm",
+        partition="gpu",
+        nodes=2,
+        gpus_per_node=4,
+        cpus_per_task=6,
+        mem_gb=1.5,
+        time="5",
+        setup=("module load cuda",),
+        python="apptainer exec --nv img.sif python",
+        sbatch={"mail-type": "FAIL"},
+    )
+    ids = list(PLAN.runs)[:5]
+    text = made.show(Batch(tuple((id_,) for id_ in ids), "pretrain", ("afterok:12_3",)))
+    for line in (
+        "--partition=gpu",
+        "--nodes=2",
+        "--ntasks-per-node=4",
+        "--gpus-per-node=4",
+        "--cpus-per-task=6",
+        "--mem=1536M",
+        "--time=5",
+        "--signal=USR2@100",
+        "--dependency=afterok:12_3,singleton",
+        "--kill-on-invalid-dep=yes",
+        "--requeue",
+        f"--chdir={made.code}",
+        "--array=0-4%3",
+        "--mail-type=FAIL",
+    ):
+        assert f"#SBATCH {line}\n" in text, line
+    command = next(line for line in text.splitlines() if line.startswith("srun"))
+    assert "--kill-on-bad-exit=1" in command
+    assert "--cpus-per-task=6" in command
+    assert "apptainer exec --nv img.sif python -u -m submitit.core._submit" in command
+    assert text.index("module load cuda") < text.index("srun")
+    alone = made.show(Batch(((ids[0],),), "pretrain", ()))
+    assert f"#SBATCH --job-name={ids[0]}\n" in alone
+    assert "--array" not in alone
+
+
+def test_a_pack_asks_for_its_runs_together(tmp_path, srun_on_path):
+    made = launcher(tmp_path / "runs", pack=3)
+    made.profile = replace_fields(PROFILE, mem_gb=2.0, cpus_per_task=2)
+    text = made.show(Batch((tuple(list(PLAN.runs)[:3]),), "pretrain", ()))
+    for line in ("--ntasks-per-node=3", "--gpus-per-node=3", "--mem=6144M", "--cpus-per-task=2"):
+        assert f"#SBATCH {line}\n" in text
+    assert "--kill-on-bad-exit=0" in text, "one run's failure leaves the others alone"
+
+
+def replace_fields(profile, **more):
+    return SlurmProfile(**(profile.model_dump() | more))
+
+
+def test_a_signal_before_python_listens_is_ignored():
+    """Without it USR2 would kill the interpreter while it starts."""
+    child = f"{script.PATIENT} python3 -c 'import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print(\"alive\")'"
+    assert subprocess.run(["bash", "-c", child], capture_output=True, text=True, check=True).stdout == "alive\n"
+    bare = "python3 -c 'import os, signal; os.kill(os.getpid(), signal.SIGUSR2)'"
+    assert subprocess.run(["bash", "-c", bare], check=False).returncode != 0
+
+
+def test_foreign_variables_are_hidden_and_come_back(monkeypatch):
+    for name in ("SLURM_JOB_ID", "RANK", "MASTER_PORT", "SBATCH_PARTITION", "TORCHELASTIC_RUN_ID", "SLURM_CONF", "MY_OWN"):
+        monkeypatch.setenv(name, "1")
+    before = dict(os.environ)
+    with script.clean_environment():
+        left = {name for name in before if name in os.environ}
+        assert {"SLURM_CONF", "MY_OWN", "PATH"} <= left
+        assert not left & {"SLURM_JOB_ID", "RANK", "MASTER_PORT", "SBATCH_PARTITION", "TORCHELASTIC_RUN_ID"}
+    assert dict(os.environ) == before
+
+
+def test_sbatch_words_are_kept():
+    text = "Job failed\nsbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates"
+    assert script.sbatch_words(text) == "QOSMaxSubmitJobPerUserLimit; Batch job submission failed: Job violates"
+
+
+@pytest.mark.parametrize("is_array", [True, False])
+def test_a_submit_that_died_after_sbatch_is_finished_by_the_next(tmp_path, monkeypatch, is_array):
+    made = launcher(tmp_path)
+    ids = list(PLAN.runs)[: 3 if is_array else 1]
+    batch = Batch(tuple((id_,) for id_ in ids), "pretrain", ())
+    monkeypatch.setattr(SlurmLauncher, "executor", lambda self, batch: None)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    monkeypatch.setattr("slurm.cluster.send", die)
+    with pytest.raises(Killed):
+        made.launch(batch)
+    assert not made.store.run(ids[0]).read_submission()
+    names = [f"55_{k}" for k in range(3)] if is_array else ["55"]
+    adopt_orphans(made.store, {id_: job(id_, batch.name) for id_ in names})
+    assert [made.store.run(id_).read_submission()["job_id"] for id_ in ids] == names
+    assert not list((made.store.jobs / "batches").iterdir())
+
+
+def job(id_, name):
+    fields = {"id": id_, "name": name, "state": "PENDING", "reason": "Priority", "nodes": "", "restarts": 0}
+    known = control.Job.__dataclass_fields__
+    return control.Job(**(fields | {name: 0 for name in known if name not in fields}))
+
+
+def test_a_refused_submission_leaves_no_record(tmp_path, monkeypatch):
+    made = launcher(tmp_path)
+    monkeypatch.setattr(SlurmLauncher, "executor", lambda self, batch: None)
+
+    def refuse(*_):
+        raise SchedulerError("sbatch refuses: no")
+
+    monkeypatch.setattr("slurm.cluster.send", refuse)
+    with pytest.raises(SchedulerError):
+        made.launch(Batch(((next(iter(PLAN.runs)),),), "pretrain", ()))
+    assert not list((made.store.jobs / "batches").iterdir())
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    folder = tmp_path / "checkout"
+    (folder / "vmae").mkdir(parents=True)
+    (folder / "vmae" / "a.py").write_text("A = 1\n")
+    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+def test_a_snapshot_per_state_of_the_code(checkout, tmp_path):
+    clean = take_snapshot(tmp_path / "runs", checkout)
+    assert take_snapshot(tmp_path / "runs", checkout) == clean
+    assert json.loads((clean / "SNAPSHOT.json").read_text())["dirty"] is False
+    (checkout / "vmae" / "a.py").write_text("A = 2\n")
+    edited = take_snapshot(tmp_path / "runs", checkout)
+    (checkout / "vmae" / "new.py").write_text("B = 1\n")
+    untracked = take_snapshot(tmp_path / "runs", checkout)
+    assert len({clean, edited, untracked}) == 3
+    assert (clean / "vmae" / "a.py").read_text() == "A = 1\n", "what was submitted stays as it was"
+    assert (untracked / "vmae" / "new.py").exists()
+    assert "+A = 2" in (edited / "dirty.diff").read_text()
+    assert json.loads((edited / "SNAPSHOT.json").read_text())["dirty"] is True
+
+
+def partition(**more):
+    fields = {"name": "gpu", "is_default": True, "max_time_min": 60, "cpus": 8, "mem_mb": 16384, "gpus": 2, "num_nodes": 2}
+    fields |= {"hosts": frozenset({"far1", "far2"})} | more
+    known = control.Partition.__dataclass_fields__
+    return control.Partition(**(fields | {name: None for name in known if name not in fields}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "pack", "words"),
+    [
+        ({"partition": "gpus"}, 1, r"profile test: no partition 'gpus'. Did you mean 'gpu'"),
+        ({"gpus_per_node": 4}, 1, r"gpus_per_node = 4; a node of partition gpu has 2"),
+        ({}, 4, r"gpus_per_node = 1 x --pack 4; a node of partition gpu has 2"),
+        ({"gpus_per_node": 2}, 2, r"--pack 2 needs runs of one task; this profile gives each run 2"),
+        ({"cpus_per_task": 9}, 1, r"9 cores per node .* has 8"),
+        ({"mem_gb": 20.0}, 1, r"mem_gb = 20.0; .* has 16.0"),
+        ({"nodes": 3}, 1, r"nodes = 3; partition gpu has 2"),
+        ({"time": "2:00:00"}, 1, r"time = '2:00:00'; partition gpu allows .*1:00:00 at most"),
+        ({"gpus_per_node": 0, "tasks_per_node": 3}, 1, r"batch_size = 16 is not divisible by the 3 tasks"),
+    ],
+)
+def test_what_the_cluster_cannot_do_is_refused_before_any_job(changes, pack, words, monkeypatch, tmp_path):
+    monkeypatch.setattr(control, "partitions", lambda: {"gpu": partition()})
+    profile = replace_fields(PROFILE, **({"shared_root": True} | changes))
+    with pytest.raises(ConfigError, match=words):
+        check.check_profile(profile, "test", PLAN.runs.values(), pack, tmp_path)
+
+
+def test_a_root_that_the_nodes_do_not_see_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(control, "partitions", lambda: {"gpu": partition()})
+    monkeypatch.setattr(check, "file_system", lambda path: "ext4")
+    with pytest.raises(ConfigError, match=r"file system of this machine alone \(ext4\).*shared_root = true"):
+        check.check_profile(PROFILE, "test", PLAN.runs.values(), 1, tmp_path)
+    monkeypatch.setattr(check, "file_system", lambda path: "nfs4")
+    check.check_profile(PROFILE, "test", PLAN.runs.values(), 1, tmp_path)
+
+
+def test_the_file_system_of_a_path():
+    assert check.file_system(Path("/proc/self")) == "proc"
+    assert check.file_system(Path("/")) != ""
+
+
+def test_stages_may_have_resources_of_their_own():
+    profile = load_profile("multinode")
+    assert profile.resources("pretrain").num_ranks == 64
+    assert profile.resources("finetune").num_ranks == 8
+    assert profile.resources("evaluate").num_ranks == 1
+    assert profile.resources("evaluate").cpus_per_task == profile.cpus_per_task
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('kind = "slurm"\ntime = "soon"', r"time.*'soon'"),
+        ('kind = "slurm"\ngpu_per_node = 2', r"gpu_per_node: unknown key. Did you mean 'gpus_per_node'"),
+        ('kind = "slurm"\n[stages.train]\nnodes = 1', r"stages\.train"),
+        ('kind = "slurm"\n[stages.finetune]\nnode = 1', r"unknown key. Did you mean 'nodes'"),
+        ('kind = "slurm"\n[stages.finetune]\ntime = "x"', r"stages\.finetune\.time.*'x'"),
+    ],
+)
+def test_a_bad_slurm_profile_names_file_and_field(text, words, tmp_path):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_profile(str(tmp_path / "bad.toml"))
+    assert "bad.toml" in str(caught.value)

@@ -1,0 +1,60 @@
+"""What a process knows of the SLURM job that it runs in: which job, which of its tasks, and how to be queued again."""
+
+import os
+import subprocess
+
+AT_WORK = {"RUNNING", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED"}
+
+
+def in_job() -> bool:
+    """Return whether this process is a task that srun started for a submitted job (not just a shell in an allocation)."""
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm" and "SLURM_PROCID" in os.environ
+
+
+def job_id() -> str:
+    """Return the job's id as squeue shows it, 12 or 12_3 for an element of an array; "" outside of jobs."""
+    if not in_job():
+        return ""
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ["SLURM_JOB_ID"]
+
+
+def restart_count() -> int:
+    """Return how often the job was requeued."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", 0))
+
+
+def task() -> tuple[int, int, int]:
+    """Return (rank, number of tasks, rank on this node) of this task."""
+    return tuple(int(os.environ[name]) for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))  # type: ignore[return-value]
+
+
+def job_state(job: str) -> str | None:
+    """Return the state of a job, "" if SLURM no longer knows it, None if SLURM cannot be asked."""
+    try:
+        done = subprocess.run(["squeue", "-h", "-j", job, "-o", "%T"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return "" if "Invalid job id" in done.stderr else None
+    return done.stdout.strip()
+
+
+def requeue() -> bool:
+    """Queue this job again and return whether that worked; SLURM then ends its tasks.
+
+    Only a job at work is: `scontrol requeue` would bring back one that its user has just cancelled (measured on 22.05).
+    """
+    if job_state(job_id()) != "RUNNING":
+        return False
+    try:
+        _said("scontrol", "requeue", job_id())
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"not requeued: {getattr(error, 'stderr', None) or error}", flush=True)
+        return False
+    return True
+
+
+def _said(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout

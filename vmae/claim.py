@@ -1,0 +1,130 @@
+"""Claims: a file that says which live process holds something. Across machines, and through SLURM's requeues."""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmae import allocation
+from vmae.errors import RunDirError
+
+HEARTBEAT_S = 600  # a claim of another machine counts as live for so long after its last beat, if nothing better is known
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The claim at `path`: host, process and, inside SLURM, job and restart of whoever holds it."""
+
+    path: Path
+
+    @contextlib.contextmanager
+    def held(self, what: str) -> Iterator[None]:
+        """Hold the claim for this process; RunDirError if another live one has it.
+
+        A claim whose process is gone (kill -9, reboot, requeue) is taken over.
+
+        Args:
+            what: is held, for the message.
+        """
+        mine = self.path.with_name(f".{self.path.stem}.{socket.gethostname()}.{os.getpid()}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            mine.write_text(json.dumps(_identity()), encoding="utf-8")
+            if self.path.exists() and not self.is_live(_ask_slurm(self.owner())):
+                # Renaming lets only one of several newcomers take a dead claim away.
+                with contextlib.suppress(FileNotFoundError):
+                    self.path.rename(mine.with_suffix(".dead"))
+            os.link(mine, self.path)  # unlike open("x"), the claim appears with its content
+        except FileExistsError:
+            owner = self.owner()
+            job = f" (job {owner['job']})" if owner.get("job") else ""
+            raise RunDirError(f"{what} is being worked on by process {owner.get('pid')} on {owner.get('host')}{job}") from None
+        except OSError as error:
+            raise RunDirError(f"cannot write {self.path}: {error.strerror}") from error
+        finally:
+            for leftover in (mine, mine.with_suffix(".dead")):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
+        try:
+            yield
+        finally:
+            self.path.unlink(missing_ok=True)
+
+    def owner(self) -> dict[str, Any]:
+        """Return what the claim says of its holder, {} if there is none."""
+        return read_json(self.path)
+
+    def beat(self) -> None:
+        """Renew the heartbeat."""
+        with contextlib.suppress(OSError):
+            os.utime(self.path)
+
+    def is_live(self, active_jobs: Collection[str] | None = None) -> bool:
+        """Return whether a live process holds the claim.
+
+        Args:
+            active_jobs: SLURM jobs known to be at work, which decides for a claim of another machine; None: not known.
+        """
+        owner = self.owner()
+        if not owner:
+            return False
+        identity = {key: owner.get(key) for key in ("host", "pid", "started")}
+        if owner.get("host") == socket.gethostname():
+            return process_identity(owner["pid"]) == identity
+        job = owner.get("job")
+        if job and job == allocation.job_id():
+            return bool(owner.get("restart") == allocation.restart_count())  # an earlier start of this very job is over
+        if job and active_jobs is not None:
+            return job in active_jobs
+        try:
+            return time.time() - self.path.stat().st_mtime < HEARTBEAT_S
+        except FileNotFoundError:
+            return False
+
+
+def process_identity(pid: int) -> dict[str, Any]:
+    """Return host, pid and start time of a process ({} if it is gone): a reused pid differs in its start time."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        started, is_zombie = after_name[19], after_name[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self").exists():
+            return {}
+        try:  # no /proc (macOS): existence is all that can be known
+            os.kill(pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return {}
+        started, is_zombie = "", False
+    return {} if is_zombie else {"host": socket.gethostname(), "pid": pid, "started": started}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a json file, {} if there is none or it is damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _identity() -> dict[str, Any]:
+    identity = process_identity(os.getpid())
+    if job := allocation.job_id():
+        identity |= {"job": job, "restart": allocation.restart_count()}
+    return identity
+
+
+def _ask_slurm(owner: dict[str, Any]) -> set[str] | None:
+    """Return {job} or {} if SLURM says whether the job of a foreign claim is at work; None if it cannot say."""
+    job = owner.get("job")
+    if not job or owner.get("host") == socket.gethostname() or job == allocation.job_id():
+        return None
+    state = allocation.job_state(job)
+    if state is None:
+        return None
+    return {job} if state in allocation.AT_WORK else set()
