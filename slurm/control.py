@@ -71,6 +71,8 @@ def call(*words: str, timeout_s: float = 60.0) -> str:
     said = " ".join(re.sub(rf"(slurm_load_\w+ error|{words[0]}: error|{words[0]}): ", "", done.stderr).split())
     if re.search(r"Unable to contact|Connection refused|Socket timed out|Communication connection failure", said):
         raise SchedulerError(f"slurmctld does not answer: {said}")
+    if "configuration source" in said:
+        raise SchedulerError("SLURM is installed here but not configured: no slurm.conf; set SLURM_CONF, or use a login node")
     raise SchedulerError(f"{words[0]} refuses: {said or f'exit status {done.returncode}'}")
 
 
@@ -114,6 +116,12 @@ def partitions() -> dict[str, Partition]:
             before.hosts | {host},
         )
     return found
+
+
+def grace_times() -> dict[str, int]:
+    """Return the seconds that each partition's jobs get between notice and end when they are preempted."""
+    found = re.findall(r"PartitionName=(\S+).*?GraceTime=(\d+)", call("scontrol", "show", "partition", "-o"))
+    return {name: int(seconds) for name, seconds in found}
 
 
 def gpus_in(gres: str) -> int:
