@@ -110,7 +110,7 @@ class Testbed:
             "max_array_size": 11,
             "max_jobs": 10000,
             "min_job_age_s": 60,
-            "grace_s": 20,
+            "grace_s": 10,
             "job_requeue": 1,
         }
         assert not set(more) - set(settings), more
@@ -298,7 +298,7 @@ def _devices(count: int) -> list[str]:
     found = [
         f"/dev/{name}"
         for name in ("tty0", "tty1", "tty2", "tty3", "null", "zero", "full", "random")
-        if os.path.exists(f"/dev/{name}")
+        if Path(f"/dev/{name}").exists()
     ]
     return found[:count]
 

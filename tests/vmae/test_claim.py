@@ -1,0 +1,113 @@
+"""A claim is held by one live process: across machines, through kills, and through SLURM's requeues."""
+
+import json
+import os
+import time
+
+import pytest
+
+from vmae import allocation
+from vmae.claim import HEARTBEAT_S, Claim, process_identity
+from vmae.errors import RunDirError
+
+
+@pytest.fixture
+def claim(tmp_path):
+    return Claim(tmp_path / "claim.json")
+
+
+def claimed_elsewhere(claim, **more):
+    claim.path.write_text(json.dumps({"host": "another", "pid": 1, "started": "1"} | more))
+
+
+def as_job(monkeypatch, job="12", restart="0"):
+    for name, value in (("SUBMITIT_EXECUTOR", "slurm"), ("SLURM_PROCID", "0"), ("SLURM_JOB_ID", job)):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restart)
+
+
+def slurm_says(monkeypatch, state):
+    monkeypatch.setattr(allocation, "job_state", lambda job: state)
+
+
+def test_the_holder_is_named_and_nobody_else_gets_in(claim):
+    with claim.held("the run"):
+        assert claim.is_live()
+        with pytest.raises(RunDirError, match=f"the run is being worked on by process {os.getpid()}"), claim.held("the run"):
+            pass
+        assert claim.is_live(), "the attempt took nothing away"
+    assert not claim.path.exists()
+
+
+def test_a_claim_of_another_machine_lives_as_long_as_its_heartbeat(claim):
+    claimed_elsewhere(claim)
+    assert claim.is_live()
+    old = time.time() - HEARTBEAT_S - 1
+    os.utime(claim.path, (old, old))
+    assert not claim.is_live()
+    claim.beat()
+    assert claim.is_live()
+
+
+def test_who_asked_slurm_knows_better(claim):
+    claimed_elsewhere(claim, job="7")
+    assert claim.is_live({"7"})
+    assert not claim.is_live({"8"})
+    assert not claim.is_live(set())
+
+
+def test_a_requeued_job_takes_its_own_claim_over_at_once(claim, monkeypatch):
+    """kill -9 on one node, requeue to another: the heartbeat is fresh, but it is the same job's."""
+    claimed_elsewhere(claim, job="12", restart=0)
+    as_job(monkeypatch, restart="1")
+    with claim.held("the run"):
+        assert claim.owner()["restart"] == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "is_free"), [("RUNNING", False), ("COMPLETING", False), ("PENDING", True), ("", True), (None, False)]
+)
+def test_a_claim_of_another_job_is_taken_over_when_slurm_says_that_it_is_over(claim, monkeypatch, state, is_free):
+    claimed_elsewhere(claim, job="7", restart=0)
+    as_job(monkeypatch)
+    slurm_says(monkeypatch, state)
+    if is_free:
+        with claim.held("the run"):
+            assert claim.owner()["job"] == "12"
+    else:
+        with pytest.raises(RunDirError, match=r"on another \(job 7\)"), claim.held("the run"):
+            pass
+
+
+def test_a_reused_pid_is_another_process(claim):
+    claim.path.write_text(json.dumps(process_identity(os.getpid()) | {"started": "1"}))
+    assert not claim.is_live()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_a_damaged_claim_holds_nothing(claim, text):
+    claim.path.write_text(text)
+    assert not claim.is_live()
+    with claim.held("the run"):
+        assert claim.is_live()
+
+
+def test_array_elements_are_jobs_of_their_own(monkeypatch):
+    as_job(monkeypatch, job="13")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert allocation.job_id() == "12_3"
+
+
+def test_only_a_job_at_work_is_requeued(monkeypatch):
+    """A job that its user has cancelled would come back to life."""
+    as_job(monkeypatch)
+    asked = []
+    monkeypatch.setattr(allocation, "_said", lambda *words: asked.append(words))
+    for state in ("COMPLETING", "CANCELLED", "", None):
+        slurm_says(monkeypatch, state)
+        assert not allocation.requeue()
+    assert not asked
+    slurm_says(monkeypatch, "RUNNING")
+    assert allocation.requeue()
+    assert asked == [("scontrol", "requeue", "12")]
