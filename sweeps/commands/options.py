@@ -78,14 +78,14 @@ def cost_of(store: Store, made: Plan, num_gpus: int | None) -> CostModel:
 
 
 def selected(made: Plan, only: list[str] | None) -> set[str]:
-    """Return the runs that every `key=value` of `only` names; ConfigError for unknown keys and values that name nothing."""
+    """Return the runs that `only` names: for each key one of its values. ConfigError for unknown keys and values of nothing."""
     facts: dict[str, list[dict[str, str]]] = {}
     for cell in made.cells:
         for seed, runs in cell.replicates.items():
             for stage, id_ in runs.items():
                 described = {"stage": stage, "arm": cell.arm, "dataset": cell.dataset, "seed": str(seed)}
                 facts.setdefault(id_, []).append(described)
-    chosen = set(facts)
+    wanted: dict[str, set[str]] = {}
     for text in only or ():
         key, separator, value = text.partition("=")
         if not separator or key not in FACTS:
@@ -93,5 +93,9 @@ def selected(made: Plan, only: list[str] | None) -> set[str]:
         allowed = sorted({described[key] for all_ in facts.values() for described in all_})
         if value not in allowed:
             raise ConfigError(f"--only {text!r}: nothing has {key} {value!r}{near(value, allowed)}")
-        chosen &= {id_ for id_, all_ in facts.items() if any(described[key] == value for described in all_)}
-    return chosen
+        wanted.setdefault(key, set()).add(value)
+    return {
+        id_
+        for id_, all_ in facts.items()
+        if any(all(described[key] in values for key, values in wanted.items()) for described in all_)
+    }

@@ -12,7 +12,7 @@ from vmae.errors import ConfigError, near
 from vmae.study import Plan
 
 Retry = Annotated[list[str] | None, typer.Option("--retry", help="Also runs that are `failed` or `lost` (or both: failed,lost).")]
-Only = Annotated[list[str] | None, typer.Option("--only", help="stage=, arm=, dataset= or seed=, for example stage=pretrain.")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Runs of this stage=, arm=, dataset= or seed=; may be repeated.")]
 Pack = Annotated[int, typer.Option("--pack", min=1, help="SLURM: small runs per job, each with one task, GPU or core set.")]
 MaxRunning = Annotated[int | None, typer.Option("--max-running", min=1, help="SLURM: elements of an array at a time.")]
 MaxGpuHours = Annotated[float | None, typer.Option("--max-gpu-hours", help="SLURM: refuse to submit more, by estimate.")]
@@ -46,7 +46,6 @@ def submit(
 
     made, store = plan_of(name, sets, seeds), store_of(runs)
     place, chosen, retried = load_profile(profile), selected(made, only), _retried(retry)
-    _check_data(made, place.runtime)
     if isinstance(place, LocalProfile):
         from sweeps.commands.local import run_here
 
@@ -54,6 +53,7 @@ def submit(
             raise ConfigError(
                 f"--dry-run, --test-only, --pack, --max-running and --max-gpu-hours are for SLURM; profile {profile} is local"
             )
+        check_data(made, place.runtime)
         prepare_runs(store, made, place.runtime)
         if prepare:
             console.print(f"{len(made.runs)} run directories in {store.root}")
@@ -64,6 +64,7 @@ def submit(
     from sweeps.commands.cluster import Order, submit_to_slurm
 
     order = Order(profile, place, pack, max_running, max_gpu_hours, chosen, retried)
+    check_data(made, place.runtime)
     if prepare:
         prepare_runs(store, made, place.runtime)
         console.print(f"{len(made.runs)} run directories in {store.root}")
@@ -97,6 +98,7 @@ def watch(
     made, store, place = plan_of(name, sets, seeds), store_of(runs), load_profile(profile)
     if isinstance(place, LocalProfile):
         raise ConfigError(f"profile {profile} is local, where submit itself waits; watch is for SLURM")
+    check_data(made, place.runtime)
     order = Order(profile, place, pack, max_running, None, selected(made, only), frozenset())
     while True:
         submit_to_slurm(store, made, order, quiet=True)
@@ -115,7 +117,7 @@ def _retried(words: list[str] | None) -> frozenset[str]:
     return frozenset(found)
 
 
-def _check_data(made: Plan, runtime: Any) -> None:
+def check_data(made: Plan, runtime: Any) -> None:
     """Read every manifest that the plan names, before any job exists."""
     from vmae.data.source import manifest_of
 

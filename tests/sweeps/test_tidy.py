@@ -1,0 +1,198 @@
+"""Keeping a store in order: what a plan names stays, what an unfinished child needs stays, adoptions count and can be undone."""
+
+import os
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from sweeps.__main__ import app
+from sweeps.commands.pending import pending_of
+from sweeps.commands.tidy import drop, find_run, run_ids, unreferenced, waste
+from sweeps.smoke import SWEEP as SMOKE
+from vmae.errors import RunDirError
+from vmae.identity import cell_id
+from vmae.results import Result, write_result
+from vmae.runs import Store
+from vmae.study import Sweep, make_plan
+
+PLANS = {str(k): make_plan(Sweep(f"s{k}", SMOKE.doc, SMOKE.ablations, SMOKE.recipes, (k, k + 1))) for k in range(3)}
+
+
+def written(store, plan):
+    store.write_plan(plan.sweep.name, plan.to_json())
+    for id_, run in plan.runs.items():
+        store.run(id_).create(run)
+
+
+def finish(store, id_):
+    run = store.own(id_).load()
+    write_result(store.own(id_).result, Result(id_, cell_id(run), run.stage, "done", {"top1": 50.0}, {}, {}))
+
+
+@pytest.fixture
+def small(store):
+    plan = make_plan(SMOKE)
+    written(store, plan)
+    return plan
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.sets(st.sampled_from(list(PLANS)), min_size=1), st.sampled_from(list(PLANS)))
+def test_prune_deletes_exactly_what_no_other_plan_names(tmp_path_factory, names, victim):
+    store = Store(tmp_path_factory.mktemp("store"))
+    for name in names | {victim}:
+        written(store, PLANS[name])
+    others = {id_ for name in names - {victim} for id_ in PLANS[name].runs}
+    assert unreferenced(store) == []
+    doomed = unreferenced(store, without=f"s{victim}")
+    assert set(doomed) == set(PLANS[victim].runs) - others
+    drop(store, doomed, f"s{victim}")
+    assert set(run_ids(store)) == others
+    assert not store.plan_file(f"s{victim}").exists()
+    assert not (store.root / ".trash").exists()
+
+
+def test_prune_asks_and_leaves_what_is_at_work(small, store):
+    ids = list(small.runs)
+    store.plan_file("smoke").unlink()
+    store.plan_file("smoke").parent.rmdir()
+    runner = CliRunner()
+    with store.own(ids[0]).claimed():
+        said = runner.invoke(app, ["prune", "--runs", str(store.root)], input="n\n")
+        assert "stays: running" in said.output
+        assert len(run_ids(store)) == len(ids)
+        assert runner.invoke(app, ["prune", "--runs", str(store.root), "--yes"]).exit_code == 0
+    assert run_ids(store) == ids[:1]
+
+
+def children(plan, id_):
+    return [child for child, parent in plan.parents.items() if parent == id_]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.data())
+def test_gc_keeps_what_an_unfinished_child_needs(tmp_path_factory, data):
+    store, plan = Store(tmp_path_factory.mktemp("store")), PLANS["0"]
+    written(store, plan)
+    done = set()
+    for id_ in plan.runs:
+        parent = plan.parents.get(id_)
+        if (parent is None or parent in done) and data.draw(st.booleans()):
+            finish(store, id_)
+            done.add(id_)
+        store.own(id_).weights.write_bytes(b"w")
+        store.own(id_).checkpoint.write_bytes(b"c")
+    gone = {entry.path for entries in waste(store, weights=True).values() for entry in entries}
+    for id_ in plan.runs:
+        has_needed = id_ not in done or not children(plan, id_) or not done.issuperset(children(plan, id_))
+        assert (store.own(id_).weights in gone) == (not has_needed)
+        assert (store.own(id_).checkpoint in gone) == (id_ in done)
+    kept = {entry.path for entries in waste(store, weights=False).values() for entry in entries}
+    assert not any(path.name == "model.safetensors" for path in kept)
+
+
+def test_gc_lists_and_deletes_only_when_told(small, store):
+    first, second = list(small.runs)[:2]
+    finish(store, first)
+    for id_, code in ((first, "old"), (second, "new")):
+        (store.root / "code" / code).mkdir(parents=True)
+        (store.root / "code" / code / "a.py").write_text("x")
+        store.own(id_).write_submission({"executor": "slurm", "job_id": "7" if id_ == first else "8_1", "code": code})
+    store.jobs.mkdir()
+    for name in ("7_submitted.pkl", "7_submission.sh", "8_1_submitted.pkl", "8_submission.sh", "7_0_log.out"):
+        (store.jobs / name).write_text("x")
+    stale = store.own(second).path / ".last.pt.1.tmp"
+    stale.write_text("x")
+    os.utime(stale, (0, 0))
+    fresh = store.own(second).path / ".last.pt.2.tmp"
+    fresh.write_text("x")
+    os.utime(fresh, (time.time(), time.time()))
+    runner = CliRunner()
+    assert "--yes deletes them" in runner.invoke(app, ["gc", "--runs", str(store.root)]).output
+    assert stale.exists()
+    assert runner.invoke(app, ["gc", "--runs", str(store.root), "--yes"]).exit_code == 0
+    assert not stale.exists()
+    assert fresh.exists()
+    assert sorted(path.name for path in store.jobs.iterdir()) == ["7_0_log.out", "8_1_submitted.pkl", "8_submission.sh"]
+    assert [path.name for path in (store.root / "code").iterdir()] == ["new"]
+
+
+def same_stage(plan):
+    pretrainings = [id_ for id_, run in plan.runs.items() if run.stage == "pretrain"]
+    return pretrainings[0], pretrainings[1]
+
+
+def test_an_adopted_result_counts_and_can_be_given_back(small, store):
+    old, new = same_stage(small)
+    finish(store, old)
+    parents = {id_: small.parents.get(id_) for id_ in small.runs}
+    before = {path: path.read_bytes() for path in store.own(old).path.iterdir()}
+    runner = CliRunner()
+    said = runner.invoke(app, ["adopt", old, new, "--runs", str(store.root), "--yes"])
+    assert said.exit_code == 0, said.output
+    assert "pretrain.mask.ratio" in said.output
+    states = store.states(parents)
+    assert states[new] == "done"
+    assert new not in pending_of(store, small, states, set(small.runs), ())
+    assert store.run(new).read_result().run_id == old
+    assert {path: path.read_bytes() for path in store.own(old).path.iterdir()} == before
+    assert runner.invoke(app, ["adopt", "--undo", new, "--runs", str(store.root)]).exit_code == 0
+    assert store.states(parents)[new] == "missing"
+
+
+def test_adoptions_that_would_hide_or_invent_a_result_are_refused(small, store):
+    old, new = same_stage(small)
+    child = next(id_ for id_, run in small.runs.items() if run.stage == "finetune")
+    for source, taker, words in ((old, old, "one run"), (old, new, "is not done")):
+        with pytest.raises(RunDirError, match=words):
+            store.adopt(source, taker)
+    finish(store, old)
+    with pytest.raises(RunDirError, match="a pretrain, the other a finetune"):
+        store.adopt(old, child)
+    with store.own(new).claimed(), pytest.raises(RunDirError, match="at work"):
+        store.adopt(old, new)
+    store.adopt(old, new)
+    third = [id_ for id_, run in small.runs.items() if run.stage == "pretrain"][2]
+    with pytest.raises(RunDirError, match="is not done"):
+        store.adopt(new, third)
+    with pytest.raises(RunDirError, match=f"no run '{third}x'"):
+        find_run(store, f"{third}x")
+
+
+def test_a_run_is_found_by_its_beginning(small, store):
+    ids = run_ids(store)
+    assert find_run(store, ids[0]) == ids[0]
+    assert find_run(store, ids[0][:10]) == ids[0]
+    with pytest.raises(RunDirError, match="no run"):
+        find_run(store, "")
+    common = next(c for c in "0123456789abcdef" if sum(id_.startswith(c) for id_ in ids) > 1)
+    with pytest.raises(RunDirError, match="run ids"):
+        find_run(store, common)
+
+
+def test_diff_names_fields_and_values(small, store):
+    old, new = same_stage(small)
+    said = CliRunner().invoke(app, ["diff", old[:8], new[:8], "--runs", str(store.root)]).output
+    assert "pretrain.mask.ratio: 0.75 -> 0.9" in said
+    assert "the same configuration" in CliRunner().invoke(app, ["diff", old, old, "--runs", str(store.root)]).output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["submit", "smoke", "--retry", "fail"], "--retry 'fail'. Did you mean 'failed'"),
+        (["submit", "smoke", "--only", "stage=train"], "nothing has stage 'train'"),
+        (["submit", "smoke", "--only", "stages=pretrain"], "expected key=value"),
+        (["submit", "smoke", "--pack", "2"], "profile local is local"),
+        (["submit", "smoke", "--seeds", "a-b"], "--seeds 'a-b'"),
+        (["plan", "demo", "--profile", "slrum"], "no profile 'slrum'. Did you mean 'slurm'"),
+        (["watch", "smoke", "--profile", "local"], "watch is for SLURM"),
+    ],
+)
+def test_mistyped_options_name_the_near_word(words, message, store):
+    result = CliRunner().invoke(app, [*words, "--runs", str(store.root)])
+    assert result.exit_code != 0
+    assert message in str(result.exception)
