@@ -157,7 +157,7 @@ class SlurmLauncher:
         return parent is None or parent in job_of or self._is_done(parent)
 
     def _is_done(self, id_: str) -> bool:
-        return bool(self.store.run(id_).result.exists())
+        return self.store.run(id_).finished() is not None
 
     def _batches(self, level: Sequence[str], job_of: Mapping[str, str]) -> Iterator[Batch]:
         """Cut runs that could all start now or behind their parents into batches of equal resources and dependencies."""

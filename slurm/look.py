@@ -35,7 +35,7 @@ def look(store: Store, parents: Mapping[str, str | None]) -> Look:
 
     Raises SchedulerError where runs were given to SLURM and it does not answer: their state cannot be told without it.
     """
-    open_ids = [id_ for id_ in parents if not store.run(id_).result.exists()]
+    open_ids = [id_ for id_ in parents if store.run(id_).finished() is None]
     submissions = {id_: record for id_ in open_ids if (record := store.run(id_).read_submission())}
     has_orphans = any((store.jobs / "batches").glob("*.json"))
     jobs: dict[str, control.Job] = {}

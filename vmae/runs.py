@@ -102,6 +102,13 @@ class RunDir:
         """Return the result, or None while the run is not done."""
         return read_result(self.result) if self.result.exists() else None
 
+    def finished(self) -> Result | None:
+        """Return the result, None also where it is damaged: such a run is to be made again."""
+        try:
+            return self.read_result()
+        except ResultsError:
+            return None
+
     def read_stopped(self) -> dict[str, Any]:
         """Return why the last attempt ended ({} if it did not end badly): `state`, `reason`, `at`."""
         return read_json(self.stopped)

@@ -72,7 +72,7 @@ def cost_of(store: Store, made: Plan, num_gpus: int | None) -> CostModel:
     Args:
         num_gpus: GPUs per run on a cluster, None for this machine.
     """
-    results = ((run, store.run(id_).read_result()) for id_, run in made.runs.items())
+    results = ((run, store.run(id_).finished()) for id_, run in made.runs.items())
     finished = ((run, result) for run, result in results if result)
     return fit(finished, REFERENCE_GFLOPS if num_gpus is None else {}, on_gpu=bool(num_gpus))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps.commands.options import all_parents
-from vmae.errors import ResultsError, RunDirError, near
+from vmae.errors import RunDirError, near
 from vmae.recipe import leaves
 from vmae.runs import State, Store
 
@@ -91,7 +91,7 @@ def drop(store: Store, ids: Collection[str], sweep: str | None) -> None:
 
 def waste(store: Store, weights: bool) -> dict[str, list[Waste]]:
     """Return what nothing needs any more, by kind."""
-    finished = {id_ for id_ in run_ids(store) if _is_finished(store, id_)}
+    finished = {id_ for id_ in run_ids(store) if store.run(id_).finished()}
     kinds = {
         "checkpoints of finished runs": _checkpoints(store, finished),
         "leftovers of dead writers": _leftovers(store),
@@ -101,13 +101,6 @@ def waste(store: Store, weights: bool) -> dict[str, list[Waste]]:
     if weights:
         kinds["weights that no unfinished run starts from"] = _weights(store, finished)
     return {kind: entries for kind, files in kinds.items() if (entries := [Waste(file) for file in files])}
-
-
-def _is_finished(store: Store, id_: str) -> bool:
-    try:
-        return store.run(id_).read_result() is not None
-    except ResultsError:
-        return False
 
 
 def _checkpoints(store: Store, finished: Collection[str]) -> Iterator[Path]:

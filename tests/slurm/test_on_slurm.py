@@ -135,7 +135,7 @@ def test_interrupted_equals_uninterrupted(request, kind, sweeps, undisturbed, bl
         bed.call("scancel", f"--signal={blow}", job)
     sweeps.until_over(bed)
     if blow == "kill9":  # SLURM calls that a failure and does not queue it again
-        assert sweeps.states()[place.id] == "interrupted"
+        assert sweeps.states(*LONG[:2])[place.id] == "interrupted"
         sweeps.submit(*LONG)
         sweeps.until_over(bed)
     assert place.state() == "done", sweeps("sweeps", "why", place.id)
@@ -152,7 +152,7 @@ def test_ranks_that_are_interrupted_equal_ranks_that_are_not(plain, tmp_path, da
         (tmp_path / name).mkdir()
         sweeps = Sweeps(tmp_path / name, data_root, more="nodes = 2")
         sweeps.submit(*LONG)
-        (row,) = [row for row in sweeps.rows() if row["state"] != "missing"]
+        (row,) = [row for row in sweeps.rows(*LONG[:2]) if row["state"] != "missing"]
         place = sweeps.store.run(row["id"])
         for k in range(num_signals):
             sweeps.until(lambda place=place, k=k: len(place.read_starts()) == k + 1 and under_way(place))
@@ -173,7 +173,7 @@ def test_a_cancelled_job_stays_cancelled_and_the_next_submit_goes_on(bed, sweeps
     sweeps.until(lambda: under_way(place))
     assert "cancelled 1 runs" in sweeps("sweeps", "cancel", place.id, "--yes")
     sweeps.until_over(bed)
-    assert sweeps.states()[place.id] == "interrupted"
+    assert sweeps.states(*LONG[:2])[place.id] == "interrupted"
     sweeps.submit(*LONG)
     sweeps.until_over(bed)
     assert_equal_runs(place, undisturbed)
@@ -187,7 +187,7 @@ def test_where_requeue_is_refused_the_next_submit_goes_on(plain, tmp_path, data_
     plain.call("scancel", "--signal=USR2", place.read_submission()["job_id"])
     sweeps.until_over(plain)
     assert place.read_stopped()["state"] == "interrupted"
-    assert sweeps.states()[place.id] == "interrupted"
+    assert sweeps.states(*LONG[:2])[place.id] == "interrupted"
     told = sweeps("sweeps", "watch", "smoke", "--profile", str(sweeps.profile), "--every", "1", *LONG, check=False)
     assert "1 of 12 runs to submit" in told
     assert_equal_runs(place, undisturbed)

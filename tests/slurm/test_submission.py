@@ -16,6 +16,7 @@ from slurm.profile import SlurmProfile, load_profile
 from slurm.snapshot import take_snapshot
 from sweeps.smoke import SWEEP
 from vmae.errors import ConfigError, SchedulerError
+from vmae.results import Result, write_result
 from vmae.runs import Store
 from vmae.study import make_plan
 
@@ -89,7 +90,7 @@ def test_a_parent_that_is_done_is_no_dependency(tmp_path):
     made = launcher(tmp_path)
     parent = next(id_ for id_, run in PLAN.runs.items() if run.stage == "pretrain")
     child = next(id_ for id_, p in PARENTS.items() if p == parent)
-    made.store.run(parent).result.write_text("{}")
+    write_result(made.store.run(parent).result, Result(parent, "cell", "pretrain", "done", {}, {}, {}))
     _, batches = rehearse(made, [child], waiting={parent: "7"})
     assert [batch.dependencies for batch in batches] == [()]
 
