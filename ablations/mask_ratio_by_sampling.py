@@ -7,7 +7,8 @@ Whether random masking prefers a lower ratio the paper does not say.
 Cost: nine pre-trainings and ten fine-tunings per data set and seed; at the quick preset about thirteen minutes on two cores.
 """
 
-from vmae.study import SCRATCH, Ablation, Arm, grid_arms
+from vmae.arms import SCRATCH, Arm, grid_arms
+from vmae.study import Ablation
 
 ABLATION = Ablation(
     name="mask_ratio_by_sampling",

@@ -6,7 +6,8 @@ below tube 90 % (Table 1b; on SSv2 69.6, 68.3, 61.5 and 68.0). mae_st (arXiv:220
 Cost: four pre-trainings and four fine-tunings per data set and seed; at the quick preset about five minutes on two cores.
 """
 
-from vmae.study import Ablation, Arm
+from vmae.arms import Arm
+from vmae.study import Ablation
 
 ABLATION = Ablation(
     name="mask_sampling",

@@ -5,10 +5,11 @@ import zlib
 import numpy as np
 
 from sweeps.presets import quick
+from vmae.arms import SCRATCH, Arm, grid_arms
 from vmae.files import write_atomic
 from vmae.identity import cell_id
 from vmae.results import FLOORS, MetricRow, MetricsLog, Result, write_result
-from vmae.study import SCRATCH, Ablation, Arm, Sweep, grid_arms
+from vmae.study import Ablation, Sweep
 
 DOC = "Which mask?\n\nExpected: tube.\n\nCost: little."
 ARMS = (

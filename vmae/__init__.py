@@ -2,7 +2,7 @@
 
 Floors, lowest first; a module imports only what stands before it (tests/test_floors.py reads this list):
 
-    errors files grid identity data.embedded sections config sizes recipe study results runtime
+    errors files grid identity data.embedded sections config sizes recipe arms study results runtime
     allocation claim runs provenance cost cli
     data.manifest data.scene data.make data.video data.sampling data.cache data.frames data.source data.cli
     interrupt random model.masking model.cubes model.targets model.floors model.blocks model.queries model.autoencoder

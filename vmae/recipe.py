@@ -15,6 +15,13 @@ C = TypeVar("C", bound=BaseModel)
 _RUN: TypeAdapter[Run] = TypeAdapter(Annotated[Run, Field(discriminator="stage")])
 
 
+class Alternatives(Config):
+    """What a data set's recipe has in reserve for arms that ask for another kind of pre-training or read-out; null: nothing."""
+
+    scratch_epochs: Annotated[int, Field(ge=1, description="of training from scratch; null: as fine-tuning")] | None = None
+    linear_probe: FinetuneConfig | None = None
+
+
 class Recipe(Config):
     """What an arm is before it becomes runs: one section per stage and the geometry that they share."""
 
@@ -24,6 +31,7 @@ class Recipe(Config):
     weights: Annotated[ImportedWeights | None, Field(description="instead of a pre-training")] = None
     finetune: FinetuneConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    instead: Alternatives = Alternatives()
 
     def runs(self) -> tuple[Run, ...]:
         """Return the runs of this arm, parents first; ConfigError names every value that does not fit."""
@@ -44,7 +52,7 @@ class Recipe(Config):
         """
         values = self.model_dump()
         for path, value in settings.items():
-            _set(values, path, value)
+            _set(values, path, value.model_dump() if isinstance(value, BaseModel) else value)
         return validate(Recipe, values)
 
     def with_seed(self, seed: int) -> "Recipe":

@@ -7,22 +7,17 @@ one run; from scratch there is no pretrain.
 
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
+
+from vmae.arms import Arm
 from vmae.config import EvaluateRun, Run
 from vmae.errors import ConfigError, near
 from vmae.identity import cell_id, run_id
 from vmae.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One answer tried: a name for tables and the dotted fields it sets together."""
-
-    name: str
-    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,6 +27,8 @@ class Ablation:
     Args:
         paper: where the paper asks it, for example "Table 1b".
         baseline: name of the arm that the others are compared with.
+        datasets: the data sets it is asked on, by the paper's names; empty: all of the sweep.
+        metric: what its arms are compared by, a metric of evaluations.
     """
 
     name: str
@@ -39,6 +36,8 @@ class Ablation:
     paper: str
     arms: Sequence[Arm]
     baseline: str
+    datasets: tuple[str, ...] = ()
+    metric: str = "top1"
 
     def __post_init__(self) -> None:
         """Refuse double arms, an absent baseline and a docstring without its three parts."""
@@ -64,37 +63,35 @@ class Ablation:
         return ""
 
 
-def grid_arms(fields: Mapping[str, Sequence[Any]], name: str) -> tuple[Arm, ...]:
-    """Return the product of `fields` {dotted path: values} as arms; `name` is a format over the paths' last words.
-
-    >>> [arm.name for arm in grid_arms({"pretrain.mask.kind": ["tube"], "pretrain.mask.ratio": [0.5, 0.75]}, "{kind} {ratio}")]
-    ['tube 0.5', 'tube 0.75']
-    """
-    arms = []
-    for values in itertools.product(*fields.values()):
-        settings = dict(zip(fields, values, strict=True))
-        words = {path.rsplit(".", 1)[-1]: value for path, value in settings.items()}
-        arms.append(Arm(name.format(**words), settings))
-    return tuple(arms)
-
-
-SCRATCH = Arm("scratch", {"pretrain": None})
-
-
 @dataclass(frozen=True)
 class Sweep:
-    """A plan of work: ablations x data sets (each a base recipe) x seeds."""
+    """A plan of work: ablations x data sets (each a base recipe) x seeds.
+
+    Args:
+        recipes: {data set as tables call it: base recipe}.
+        stands_for: {data set: the paper's data set whose place it takes}; one that is not named stands for itself.
+        preset: the scale of the recipes, for arms that do not make sense at each.
+    """
 
     name: str
     doc: str
     ablations: Sequence[Ablation]
     recipes: Mapping[str, Recipe]
     seeds: Sequence[int]
+    stands_for: Mapping[str, str] = field(default_factory=dict)
+    preset: str = ""
 
     @property
     def purpose(self) -> str:
         """First line of the docstring."""
         return self.doc.strip().splitlines()[0]
+
+    def asked_on(self, dataset: str) -> Iterator[tuple[Ablation, Arm]]:
+        """Yield what is asked on a data set at this preset: each ablation's arms in declared order."""
+        paper_name = self.stands_for.get(dataset, dataset)
+        for ablation in self.ablations:
+            if not ablation.datasets or paper_name in ablation.datasets:
+                yield from ((ablation, arm) for arm in ablation.arms if not arm.presets or self.preset in arm.presets)
 
 
 @dataclass(frozen=True)
@@ -129,6 +126,8 @@ class Plan:
         return {
             "sweep": self.sweep.name,
             "purpose": self.sweep.purpose,
+            "preset": self.sweep.preset,
+            "stands_for": {dataset: self.sweep.stands_for.get(dataset, dataset) for dataset in self.sweep.recipes},
             "seeds": list(self.sweep.seeds),
             "ablations": [
                 {
@@ -137,7 +136,9 @@ class Plan:
                     "expected": a.part("Expected"),
                     "paper": a.paper,
                     "baseline": a.baseline,
+                    "metric": a.metric,
                     "arms": [arm.name for arm in a.arms],
+                    "paper_rows": {arm.name: asdict(arm.paper) for arm in a.arms if arm.paper},
                 }
                 for a in self.sweep.ablations
             ],
@@ -171,14 +172,16 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
     runs: dict[str, Run] = {}
     parents: dict[str, str] = {}
     num_declared = 0
-    for dataset, base in sweep.recipes.items():
-        recipe = base.replace(settings or {})
-        for ablation, arm in [(a, arm) for a in sweep.ablations for arm in a.arms]:
+    recipes = {dataset: base.replace(settings or {}) for dataset, base in sweep.recipes.items()}
+    by_paper_name = {sweep.stands_for.get(dataset, dataset): recipe for dataset, recipe in recipes.items()}
+    for dataset, recipe in recipes.items():
+        for ablation, arm in sweep.asked_on(dataset):
             where = f"sweep {sweep.name}, ablation {ablation.name}, arm {arm.name!r}, data set {dataset}"
             replicates: dict[int, dict[str, str]] = {}
             try:
+                chosen = arm.resolved(recipe, by_paper_name)
                 for seed in sweep.seeds:
-                    chain = recipe.replace(arm.settings).with_seed(seed).runs()
+                    chain = recipe.replace(chosen).with_seed(seed).runs()
                     ids = [run_id(run) for run in chain]
                     parents |= dict(itertools.pairwise(reversed(ids)))
                     runs |= zip(ids, chain, strict=True)
@@ -188,5 +191,9 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
                 raise ConfigError(f"{where}: {error}") from None
             last = chain[-1]
             assert isinstance(last, EvaluateRun)
-            cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), arm.settings, replicates))
+            cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), _plain(chosen), replicates))
     return Plan(sweep, tuple(cells), runs, num_declared, parents)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: value.model_dump(mode="json") if isinstance(value, BaseModel) else value for path, value in settings.items()}

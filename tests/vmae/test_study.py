@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from ablations import mask_ratio_by_sampling
 from sweeps.presets import quick
+from vmae.arms import SCRATCH, Arm, grid_arms
 from vmae.config import PretrainRun
 from vmae.cost import CostModel, fit, flops_per_clip, num_clips
 from vmae.errors import ConfigError
 from vmae.grid import CubeGrid
 from vmae.identity import run_id
 from vmae.results import Result
-from vmae.study import SCRATCH, Ablation, Arm, Sweep, grid_arms, make_plan
+from vmae.study import Ablation, Sweep, make_plan
 
 DOC = "Question?\n\nExpected: something.\n\nCost: little."
 RATIOS = Ablation("ratios", DOC, "Table 0", (*grid_arms({"pretrain.mask.ratio": (0.5, 0.75)}, "{ratio:g}"), SCRATCH), "0.75")

@@ -1,0 +1,125 @@
+"""Arms: one answer tried of an ablation, as dotted fields it sets, some of them relative to the recipe that it changes.
+
+The same declaration serves the paper and two cores, because an arm may say "half the epochs" or "a quarter of the videos".
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vmae.errors import ConfigError, near
+from vmae.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """Where a paper gives an arm its number: a row of analysis/paper.csv; `dataset` is a format over its name there."""
+
+    table: str
+    case: str
+    metric: str = "top1"
+    dataset: str = "{}"
+
+
+@dataclass(frozen=True)
+class Times:
+    """The recipe's own value times `factor`; a whole number stays one, at least 1."""
+
+    factor: float
+
+    def of(self, path: str, recipe: Recipe, recipes: Mapping[str, Recipe]) -> Any:
+        """Return the value at `path`, scaled."""
+        value = value_at(recipe, path)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ConfigError(f"{path} = {value!r} is no number, so it has no {self.factor:g}-fold")
+        return max(1, round(value * self.factor)) if isinstance(value, int) else value * self.factor
+
+
+@dataclass(frozen=True)
+class Share:
+    """This share of the recipe's pre-training videos, as a count."""
+
+    fraction: float
+
+    def of(self, path: str, recipe: Recipe, recipes: Mapping[str, Recipe]) -> int:
+        """Return the number of videos, rounded down."""
+        if recipe.pretrain is None:
+            raise ConfigError(f"{path}: a share of the pre-training videos, but the recipe has no pre-training")
+        return int(recipe.pretrain.data.num_videos("pretrain") * self.fraction)
+
+
+@dataclass(frozen=True)
+class As:
+    """Another value of the same recipe, for example what it offers `instead`; None there leaves the field as it is."""
+
+    source: str
+
+    def of(self, path: str, recipe: Recipe, recipes: Mapping[str, Recipe]) -> Any:
+        """Return the value at `source`, or the field's own."""
+        value = value_at(recipe, self.source)
+        return value_at(recipe, path) if value is None else value
+
+
+@dataclass(frozen=True)
+class From:
+    """The same field of another data set's recipe, named as the paper names data sets: pre-trained elsewhere."""
+
+    dataset: str
+
+    def of(self, path: str, recipe: Recipe, recipes: Mapping[str, Recipe]) -> Any:
+        """Return that recipe's value at `path`."""
+        if self.dataset not in recipes:
+            raise ConfigError(f"{path}: no recipe stands for {self.dataset!r}{near(self.dataset, recipes)}")
+        return value_at(recipes[self.dataset], path)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One answer tried.
+
+    Args:
+        name: for tables.
+        settings: dotted fields set together; values may be `Times`, `Share`, `As` or `From`.
+        paper: where a paper gives the number that this arm asks for again.
+        presets: the presets at which it makes sense; empty: all.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    paper: PaperRow | None = None
+    presets: tuple[str, ...] = ()
+
+    def resolved(self, recipe: Recipe, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
+        """Return the settings as plain values for `recipe`; `recipes` are all of the sweep by the paper's data set names."""
+        return {
+            path: value.of(path, recipe, recipes) if isinstance(value, Times | Share | As | From) else value
+            for path, value in self.settings.items()
+        }
+
+
+SCRATCH = Arm("scratch", {"pretrain": None})
+
+
+def grid_arms(fields: Mapping[str, Sequence[Any]], name: str) -> tuple[Arm, ...]:
+    """Return the product of `fields` {dotted path: values} as arms; `name` is a format over the paths' last words.
+
+    >>> [arm.name for arm in grid_arms({"pretrain.mask.kind": ["tube"], "pretrain.mask.ratio": [0.5, 0.75]}, "{kind} {ratio}")]
+    ['tube 0.5', 'tube 0.75']
+    """
+    arms = []
+    for values in itertools.product(*fields.values()):
+        settings = dict(zip(fields, values, strict=True))
+        words = {path.rsplit(".", 1)[-1]: value for path, value in settings.items()}
+        arms.append(Arm(name.format(**words), settings))
+    return tuple(arms)
+
+
+def value_at(recipe: Recipe, path: str) -> Any:
+    """Return the value of a dotted field; ConfigError where there is none."""
+    here: Any = recipe
+    for key in path.split("."):
+        if not hasattr(here, key):
+            raise ConfigError(f"{path}: {type(here).__name__} has no {key!r}{near(key, getattr(type(here), 'model_fields', ()))}")
+        here = getattr(here, key)
+    return here
