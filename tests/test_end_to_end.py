@@ -188,7 +188,7 @@ def test_a_failing_run_blocks_its_children_only_and_is_retried_when_asked(fresh)
     assert "2 blocked" in text
     (fresh.store.run(victim).path / "metrics.jsonl").rmdir()
     assert "0 of 12 runs to do" in fresh.run("sweeps", "submit", "smoke", code=1), "not again by itself"
-    assert "smoke: 12 done" in fresh.run("sweeps", "submit", "smoke", "--retry")
+    assert "smoke: 12 done" in fresh.run("sweeps", "submit", "smoke", "--retry", "failed")
 
 
 @pytest.mark.parametrize("command", ["sweeps", "sweeps submit", "analysis report", "vmae", "vmae data make"])
