@@ -4,8 +4,9 @@ import typer
 
 from sweeps import registry
 from sweeps.commands import manage, submitting, watching
-from sweeps.commands.options import Name, ProfileName, Root, Seeds, Set, cost_of, parents_of, plan_of, store_of
+from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, cost_of, parents_of, plan_of, store_of
 from sweeps.commands.show import console, print_plan
+from sweeps.scales import ON_GPUS, missing_inputs
 from vmae.cli import exit_with_message
 
 app = typer.Typer(
@@ -24,14 +25,28 @@ def list_sweeps() -> None:
 
 
 @app.command()
-def plan(name: Name, runs: Root = None, sets: Set = None, seeds: Seeds = None, profile: ProfileName = "local") -> None:
-    """Check every arm of a sweep; print runs, shared runs and cost. Changes nothing, imports no torch."""
-    from slurm.look import look
-    from slurm.profile import LocalProfile, load_profile
+def plan(
+    name: Name,
+    preset: Preset = None,
+    runs: Root = None,
+    sets: Set = None,
+    seeds: Seeds = None,
+    profile: ProfileName = "local",
+) -> None:
+    """Check every arm of a sweep; print runs, shared runs and cost. Changes nothing, imports no torch.
 
-    made, store, place = plan_of(name, sets, seeds), store_of(runs), load_profile(profile)
-    num_gpus = None if isinstance(place, LocalProfile) else place.gpus_per_node
-    print_plan(made, look(store, parents_of(made)).states, cost_of(store, made, num_gpus), place)
+    What no two cores can do, the presets paper and proxy, is counted in GPU-hours whatever the profile.
+
+    Example: python -m sweeps plan paper_table1 --preset paper
+    """
+    from slurm.look import look
+    from slurm.profile import SlurmProfile, load_profile
+
+    made, store, place = plan_of(name, sets, seeds, preset), store_of(runs), load_profile(profile)
+    num_gpus = place.gpus_per_node if isinstance(place, SlurmProfile) else 1 if made.sweep.preset in ON_GPUS else None
+    print_plan(made, look(store, parents_of(made)).states, cost_of(store, made, num_gpus), place, bool(num_gpus))
+    if missing := missing_inputs(made.sweep.preset):
+        console.print(f"not there yet, so counted as their makers say: {', '.join(missing)}", markup=False)
 
 
 for command in (submitting.submit, submitting.watch, watching.status, watching.logs, watching.why, watching.cancel):

@@ -5,14 +5,24 @@ I = inferred, as the comment says. Where P and S differ, docs/paper-versus-code.
 followed where it was run (ViT-B on SSv2, K400), not the best numbers: no repeated augmentation, 50 and 100 fine-tuning epochs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from vmae.config import EvaluateConfig, FinetuneConfig, PretrainConfig
 from vmae.errors import ConfigError, near
 from vmae.grid import CubeGrid
-from vmae.recipe import Recipe
-from vmae.sections import ClipConfig, FinetuneClipConfig, FinetuneOptimConfig, ListedSet, MaskConfig, MixConfig, OptimConfig
+from vmae.recipe import Alternatives, Recipe
+from vmae.sections import (
+    ClipConfig,
+    FinetuneClipConfig,
+    FinetuneOptimConfig,
+    ImportedWeights,
+    ListedSet,
+    MaskConfig,
+    MixConfig,
+    OptimConfig,
+)
 from vmae.sizes import DECODERS, encoder_of
 
 
@@ -42,6 +52,7 @@ class _Finetuning:
     num_clips: int
 
 
+NAMES = {"ssv2": "SSV2", "k400": "K400", "ucf101": "UCF101", "hmdb51": "HMDB51"}  # as the paper's tables call them
 PRETRAINING = {
     "ssv2": _Pretraining(
         stride=2,  # P
@@ -174,6 +185,19 @@ def recipe(dataset: str, size: str, pretraining: ListedSet, labelled: ListedSet,
     )
 
 
+def recipe_with_alternatives(
+    dataset: str, size: str, pretraining: ListedSet, labelled: ListedSet, weights: Mapping[str, ImportedWeights]
+) -> Recipe:
+    """Return `recipe` with what its ablations put in its place: scratch's epochs, a linear probe, weights of images."""
+    base = recipe(dataset, size, pretraining, labelled)
+    instead = Alternatives(
+        scratch_epochs=FINETUNING[dataset].scratch_epochs,
+        linear_probe=_probe(dataset, labelled, "linear", epochs=100),  # P
+        **weights,
+    )
+    return base.model_copy(update={"instead": instead})
+
+
 def probe(dataset: str, size: str, pretraining: ListedSet, labelled: ListedSet, kind: str) -> Recipe:
     """Return the recipe with a frozen encoder under a "linear" or "attentive" probe, or "knn".
 
@@ -183,11 +207,17 @@ def probe(dataset: str, size: str, pretraining: ListedSet, labelled: ListedSet, 
     if kind not in (kinds := ("linear", "attentive", "knn")):
         raise ConfigError(f"no probe {kind!r}{near(kind, kinds)}")
     base = recipe(dataset, size, pretraining, labelled)
-    values = FINETUNING[dataset]
     head: Literal["linear", "attentive"] = "attentive" if kind == "attentive" else "linear"
-    finetune = FinetuneConfig(
+    finetune = _probe(dataset, labelled, head, epochs=1 if kind == "knn" else 100)  # P
+    knn = base.evaluate.model_copy(update={"knn": 20})  # I
+    return base.model_copy(update={"finetune": finetune, "evaluate": knn if kind == "knn" else base.evaluate})
+
+
+def _probe(dataset: str, data: ListedSet, head: Literal["linear", "attentive"], epochs: int) -> FinetuneConfig:
+    values = FINETUNING[dataset]
+    return FinetuneConfig(
         probe=head,
-        data=labelled,
+        data=data,
         clip=FinetuneClipConfig(
             sampling=values.sampling,  # type: ignore[arg-type]
             frame_stride=values.stride,
@@ -196,8 +226,8 @@ def probe(dataset: str, size: str, pretraining: ListedSet, labelled: ListedSet, 
         ),
         optim=FinetuneOptimConfig(
             optimizer="sgd",  # P
-            epochs=1 if kind == "knn" else 100,  # P
-            warmup_epochs=0.0 if kind == "knn" else 10.0,  # P
+            epochs=epochs,
+            warmup_epochs=min(10.0, epochs - 1.0),  # P
             batch_size=1024,  # P
             base_lr=0.1,  # P
             min_base_lr=0.0,  # I
@@ -208,8 +238,6 @@ def probe(dataset: str, size: str, pretraining: ListedSet, labelled: ListedSet, 
         label_smoothing=0.0,  # I
         drop_path_rate=0.0,  # the encoder is frozen
     )
-    knn = base.evaluate.model_copy(update={"knn": 20})  # I
-    return base.model_copy(update={"finetune": finetune, "evaluate": knn if kind == "knn" else base.evaluate})
 
 
 def _pretrain(values: _Pretraining, size: str, data: ListedSet) -> PretrainConfig:

@@ -3,10 +3,12 @@
 import importlib
 from pathlib import Path
 
+from sweeps.declared import Declaration
+from sweeps.scales import PRESETS
 from vmae.errors import ConfigError, near
 from vmae.study import Sweep
 
-NOT_DECLARATIONS = {"__init__", "__main__", "paper", "presets", "registry"}
+NOT_DECLARATIONS = {"__init__", "__main__", "declared", "paper", "presets", "registry", "scales"}
 
 
 def names() -> list[str]:
@@ -14,9 +16,27 @@ def names() -> list[str]:
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NOT_DECLARATIONS)
 
 
-def load(name: str) -> Sweep:
-    """Import a sweep, which checks its declarations; ConfigError with the near word for an unknown name."""
+def split_name(name: str) -> tuple[str, str | None]:
+    """Return a sweep's name and the preset that it may end in, as plans are named: `paper_table1-proxy`."""
+    module, _, ending = name.rpartition("-")
+    return (module, ending) if module in names() and ending in PRESETS else (name, None)
+
+
+def load(name: str, preset: str | None = None) -> Sweep:
+    """Import a sweep, which checks its declarations, at a preset (None: its own, or the default one).
+
+    Raises:
+        ConfigError: unknown name or preset, with the near word; a preset for a sweep that has only one.
+    """
+    name, ending = split_name(name)
+    if ending and preset not in (None, ending):
+        raise ConfigError(f"sweep {name}-{ending} is at preset {ending!r}, not {preset!r}")
+    preset = preset or ending
     if name not in names():
         raise ConfigError(f"no sweep {name!r}{near(name, names())}")
-    sweep: Sweep = importlib.import_module(f"sweeps.{name}").SWEEP
+    sweep: Sweep | Declaration = importlib.import_module(f"sweeps.{name}").SWEEP
+    if isinstance(sweep, Declaration):
+        return sweep.at(preset)
+    if preset not in (None, sweep.preset):
+        raise ConfigError(f"sweep {name!r} has only preset {sweep.preset!r}, not {preset!r}")
     return sweep

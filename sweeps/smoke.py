@@ -13,4 +13,6 @@ SWEEP = Sweep(
     ablations=(mask_sampling.ABLATION,),
     recipes={"digits-motion": tiny("motion")},
     seeds=(0,),
+    stands_for={"digits-motion": "SSV2"},
+    preset="tiny",
 )

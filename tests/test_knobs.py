@@ -22,6 +22,9 @@ ALTERNATIVES = {
     "encoder.positions": "sincos_1d",
     "pretrain.seed": 1,
     "pretrain.data.seed": 1,
+    "pretrain.data.domain": "still",
+    "pretrain.subset.num_videos": 48,
+    "pretrain.subset.seed": 1,
     "pretrain.clip.frame_stride": 2,
     "pretrain.clip.crop_scales": (1.0, 0.75),
     "pretrain.clip.hflip": True,
@@ -56,6 +59,7 @@ ALTERNATIVES = {
     "finetune.seed": 1,
     "finetune.data.seed": 1,
     "finetune.data.labels": "appearance",
+    "finetune.data.domain": "still",
     "finetune.clip.frame_stride": 2,
     "finetune.clip.crop_scales": (1.0, 0.75),
     "finetune.clip.hflip": True,
@@ -92,7 +96,9 @@ ALTERNATIVES = {
     "evaluate.knn": 5,
     "evaluate.precision": "bf16",
 }
-NEEDS = {  # what a field acts on
+NEEDS = {
+    "pretrain.subset.seed": {"pretrain.subset.num_videos": 48},
+    "finetune.data.domain": {"finetune.data.labels": "appearance"},  # what a field acts on
     "pretrain.decoder_mask.kept": {"pretrain.decoder_mask.kind": "random"},
     "pretrain.target_frames": {"pretrain.clip.frame_stride": 2},
     "pretrain.loss_beta": {"pretrain.loss": "smooth_l1"},
@@ -119,7 +125,7 @@ ONE_VALUE_TODAY = {  # fields that the embedded set leaves no choice in
 }
 SQUARE = {"evaluate.num_crops"}  # three crops of a square video are one: tests/vmae/train/test_listed.py
 FROM_SCRATCH_ONLY = {"finetune.init"}  # seen at the end of this file
-OTHER_TESTS = {"weights"}  # tests/vmae/model/test_checkpoints.py
+OTHER_TESTS = {"weights", "pretrain_grid"}  # tests/vmae/model/test_checkpoints.py, test_images.py
 OTHER_VIDEOS = {"pretrain.data.size", "finetune.data.size"}  # another size is other videos: seen below without making them
 
 
@@ -137,6 +143,7 @@ def shared_store(tmp_path_factory) -> Store:
 @pytest.fixture(scope="module", autouse=True)
 def _second_generator_seed(data_root):
     make_embedded(data_root, "tiny", seed=1, num_workers=2, progress=False)
+    make_embedded(data_root, "tiny", num_workers=2, progress=False, domain="still")
 
 
 def observe(store, recipe, runtime, stage) -> dict:

@@ -4,8 +4,8 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
 
     errors files grid identity data.embedded sections config sizes recipe arms study results runtime
     allocation claim runs provenance cost cli
-    data.manifest data.scene data.make data.video data.sampling data.cache data.frames data.source data.cli
-    interrupt random model.masking model.cubes model.targets model.floors model.blocks model.queries model.autoencoder
+    random data.manifest data.subset data.scene data.make data.video data.sampling data.cache data.frames data.source data.cli
+    interrupt model.masking model.cubes model.targets model.floors model.blocks model.queries model.autoencoder
     model.classifier model.formats model.importing model.describe model.cli
     data.augment data.clips
     train.distributed train.checkpoint train.progress train.optim train.setup train.mixing train.training

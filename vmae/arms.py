@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vmae.config import PretrainConfig
 from vmae.errors import ConfigError, near
 from vmae.recipe import Recipe
 
@@ -44,14 +45,33 @@ class Share:
 
     def of(self, path: str, recipe: Recipe, recipes: Mapping[str, Recipe]) -> int:
         """Return the number of videos, rounded down."""
-        if recipe.pretrain is None:
-            raise ConfigError(f"{path}: a share of the pre-training videos, but the recipe has no pre-training")
-        return int(recipe.pretrain.data.num_videos("pretrain") * self.fraction)
+        return int(_pretrain(path, recipe).num_videos * self.fraction)
+
+
+@dataclass(frozen=True)
+class SameSteps:
+    """The recipe's own epochs, stretched so that another number of videos takes as many optimiser steps.
+
+    Args:
+        videos: a count, or a share of the recipe's.
+        batch_size: of the arm, where it is not the recipe's.
+    """
+
+    videos: int | Share
+    batch_size: int | None = None
+
+    def of(self, path: str, recipe: Recipe, recipes: Mapping[str, Recipe]) -> Any:
+        """Return the value at `path`, which counts epochs, times the ratio of steps per epoch; whole epochs stay whole."""
+        section = _pretrain(path, recipe)
+        count = self.videos.of(path, recipe, recipes) if isinstance(self.videos, Share) else self.videos
+        own = section.num_videos // section.optim.batch_size
+        other = max(1, count // (self.batch_size or section.optim.batch_size))
+        return Times(own / other).of(path, recipe, recipes)
 
 
 @dataclass(frozen=True)
 class As:
-    """Another value of the same recipe, for example what it offers `instead`; None there leaves the field as it is."""
+    """Another value of the same recipe, for example what it offers `instead`; null there leaves the field as it is."""
 
     source: str
 
@@ -63,15 +83,23 @@ class As:
 
 @dataclass(frozen=True)
 class From:
-    """The same field of another data set's recipe, named as the paper names data sets: pre-trained elsewhere."""
+    """A value of another data set's recipe, named as the paper names data sets: pre-trained elsewhere.
+
+    Args:
+        source: its field; empty: the one that is set.
+    """
 
     dataset: str
+    source: str = ""
 
     def of(self, path: str, recipe: Recipe, recipes: Mapping[str, Recipe]) -> Any:
-        """Return that recipe's value at `path`."""
+        """Return that recipe's value."""
         if self.dataset not in recipes:
             raise ConfigError(f"{path}: no recipe stands for {self.dataset!r}{near(self.dataset, recipes)}")
-        return value_at(recipes[self.dataset], path)
+        return value_at(recipes[self.dataset], self.source or path)
+
+
+Relative = Times | Share | SameSteps | As | From
 
 
 @dataclass(frozen=True)
@@ -80,7 +108,7 @@ class Arm:
 
     Args:
         name: for tables.
-        settings: dotted fields set together; values may be `Times`, `Share`, `As` or `From`.
+        settings: dotted fields set together; values may be relative.
         paper: where a paper gives the number that this arm asks for again.
         presets: the presets at which it makes sense; empty: all.
     """
@@ -93,7 +121,7 @@ class Arm:
     def resolved(self, recipe: Recipe, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
         """Return the settings as plain values for `recipe`; `recipes` are all of the sweep by the paper's data set names."""
         return {
-            path: value.of(path, recipe, recipes) if isinstance(value, Times | Share | As | From) else value
+            path: value.of(path, recipe, recipes) if isinstance(value, Relative) else value
             for path, value in self.settings.items()
         }
 
@@ -123,3 +151,9 @@ def value_at(recipe: Recipe, path: str) -> Any:
             raise ConfigError(f"{path}: {type(here).__name__} has no {key!r}{near(key, getattr(type(here), 'model_fields', ()))}")
         here = getattr(here, key)
     return here
+
+
+def _pretrain(path: str, recipe: Recipe) -> PretrainConfig:
+    if recipe.pretrain is None:
+        raise ConfigError(f"{path} depends on the pre-training videos, but the recipe has no pre-training")
+    return recipe.pretrain

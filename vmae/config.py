@@ -26,6 +26,7 @@ from vmae.sections import (
     OptimConfig,
     Precision,
     RandomSeed,
+    SubsetConfig,
     VideoSet,
 )
 
@@ -43,6 +44,7 @@ class PretrainConfig(Config):
 
     seed: RandomSeed = 0
     data: VideoSet
+    subset: Annotated[SubsetConfig, OmitWhen(SubsetConfig())] = SubsetConfig()
     clip: ClipConfig = ClipConfig()
     mask: MaskConfig = MaskConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -79,6 +81,11 @@ class PretrainConfig(Config):
         if self.mask.count == "bernoulli" and self.decoder_mask.kind != "none":
             raise ValueError("mask.count = 'bernoulli' goes only with decoder_mask.kind = 'none'")
         return self
+
+    @property
+    def num_videos(self) -> int:
+        """Videos that are trained on."""
+        return self.subset.num_videos or self.data.num_videos("pretrain")
 
     def reading(self, grid: CubeGrid) -> tuple[int, int]:
         """Return frames and stride of the clip that is read from a video: the input's, or twice as dense for its target."""
@@ -163,7 +170,13 @@ class PretrainRun(Config):
         if isinstance(data, EmbeddedSet) and data.labels:
             raise ValueError(f"pretrain.data.labels = {data.labels!r}: pre-training reads no labels; leave it null")
         data.num_videos(self.pretrain.heldout_split)
-        _check_batch("pretrain", self.pretrain.optim.batch_size, data.num_videos("pretrain"))
+        if self.pretrain.num_videos > data.num_videos("pretrain"):
+            raise ValueError(
+                f"pretrain.subset.num_videos = {self.pretrain.num_videos}; allowed: 1 to {data.num_videos('pretrain')}"
+            )
+        _check_batch("pretrain", self.pretrain.optim.batch_size, self.pretrain.num_videos)
+        if self.grid.num_frames == 1 and self.pretrain.target_frames != "clip":
+            raise ValueError(f"pretrain.target_frames = {self.pretrain.target_frames!r} needs clips; this one has a single frame")
         return self
 
 
@@ -182,6 +195,8 @@ class FinetuneRun(Config):
     def _fits(self) -> "FinetuneRun":
         if self.parent is not None and self.weights is not None:
             raise ValueError("a fine-tuning starts from a pre-training or from imported weights, not from both; set one to null")
+        if self.parent is not None:
+            self.parent.grid.check_start_of(self.grid)
         data = self.finetune.data
         if data.num_classes is None:
             key = "labels" if isinstance(data, EmbeddedSet) else "num_classes"

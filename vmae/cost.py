@@ -13,9 +13,22 @@ from vmae.config import EvaluateRun, FinetuneRun, PretrainRun, Run
 from vmae.results import Result
 from vmae.sections import EncoderConfig
 
-# GFLOP/s of one thread at the quick preset, two jobs at a time on a 2-core x86_64 with AVX-512: medians over the demo's runs for
-# training (LOG.md, 2026-11-24); an evaluation is taken to be as fast as a fine-tuning.
-REFERENCE_GFLOPS = {"pretrain": 29.0, "finetune": 52.0, "evaluate": 50.0}
+
+@dataclass(frozen=True)
+class Reference:
+    """GFLOP/s of one rank by stage, where a store has no finished run to measure, and whose speed that is."""
+
+    name: str
+    gflops: Mapping[str, float]
+
+
+# One thread at the quick preset, two jobs at a time on a 2-core x86_64 with AVX-512: medians over the demo's runs for training
+# (LOG.md, 2026-11-24); an evaluation is taken to be as fast as a fine-tuning.
+REFERENCE = Reference("reference machine", {"pretrain": 29.0, "finetune": 52.0, "evaluate": 50.0})
+# One V100 of the paper's Table 3: 64 took 19.5 h for 800 epochs of masked pre-training on SSv2, which is 6,061 GFLOP/s by our
+# count, and 61.7 h for 300 of MoCo v3, 10,226; fine-tuning and evaluation, on all cubes too, are taken to be as fast as that.
+V100 = Reference("V100 of the paper's Table 3", {"pretrain": 6061.0, "finetune": 10226.0, "evaluate": 10226.0})
+NOTHING = Reference("nothing", {})
 START_S = 6.0  # of a job: interpreter, torch, data
 
 
@@ -50,27 +63,27 @@ def num_clips(run: Run) -> int:
     """Return the clips a run goes through."""
     if isinstance(run, EvaluateRun):
         return run.parent.finetune.data.num_videos(run.evaluate.split) * run.evaluate.num_clips * run.evaluate.num_crops
-    section, split = (run.pretrain, "pretrain") if isinstance(run, PretrainRun) else (run.finetune, "train")
-    steps = section.data.num_videos(split) // section.optim.batch_size
+    section = run.pretrain if isinstance(run, PretrainRun) else run.finetune
     repeats = run.finetune.repeats if isinstance(run, FinetuneRun) else 1
-    return section.optim.epochs * steps * section.optim.batch_size * repeats
+    return (num_steps(run) or 0) * section.optim.batch_size * repeats
 
 
 def num_steps(run: Run) -> int | None:
     """Return the optimiser steps of a run, None for an evaluation."""
     if isinstance(run, EvaluateRun):
         return None
-    section = run.pretrain if isinstance(run, PretrainRun) else run.finetune
-    split = "pretrain" if isinstance(run, PretrainRun) else "train"
-    return section.optim.epochs * (section.data.num_videos(split) // section.optim.batch_size)
+    if isinstance(run, PretrainRun):
+        return run.pretrain.optim.epochs * (run.pretrain.num_videos // run.pretrain.optim.batch_size)
+    return run.finetune.optim.epochs * (run.finetune.data.num_videos("train") // run.finetune.optim.batch_size)
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Seconds per stage from GFLOP/s of one rank; `measured` says which stages stand on finished runs of this store."""
+    """Seconds per stage from GFLOP/s of one rank: those in `measured` of finished runs, the others of `reference`."""
 
     gflops: Mapping[str, float]
     measured: frozenset[str]
+    reference: str = REFERENCE.name
 
     def seconds(self, run: Run) -> float | None:
         """Return the estimated seconds of one run on one rank, without its job's start; None where no speed is known."""
@@ -79,9 +92,7 @@ class CostModel:
         return num_clips(run) * flops_per_clip(run) / (self.gflops[run.stage] * 1e9)
 
 
-def fit(
-    finished: Iterable[tuple[Run, Result]], reference: Mapping[str, float] = REFERENCE_GFLOPS, on_gpu: bool = False
-) -> CostModel:
+def fit(finished: Iterable[tuple[Run, Result]], reference: Reference = REFERENCE, on_gpu: bool = False) -> CostModel:
     """Return the cost model of a store's finished runs: the median speed of each stage, `reference` where there is none.
 
     Args:
@@ -94,4 +105,4 @@ def fit(
             spent_s = seconds * result.provenance.get("num_ranks", 1)
             speeds.setdefault(run.stage, []).append(num_clips(run) * flops_per_clip(run) / spent_s / 1e9)
     medians = {stage: statistics.median(values) for stage, values in speeds.items()}
-    return CostModel({**reference, **medians}, frozenset(medians))
+    return CostModel({**reference.gflops, **medians}, frozenset(medians), reference.name)

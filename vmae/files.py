@@ -1,12 +1,13 @@
 """Writing files so that a reader sees the old or the new content, never half of one."""
 
 import contextlib
+import hashlib
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from vmae.errors import RunDirError
+from vmae.errors import CheckpointError, RunDirError
 
 
 def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
@@ -32,3 +33,12 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's bytes; CheckpointError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None

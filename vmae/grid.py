@@ -56,3 +56,17 @@ class CubeGrid(Config):
     def cube_values(self) -> int:
         """P, the pixel values of one cube over all channels."""
         return self.tubelet_frames * self.patch_px**2 * NUM_CHANNELS
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a clip is a single frame."""
+        return self.num_frames == 1
+
+    def check_start_of(self, child: "CubeGrid") -> None:
+        """Raise ValueError unless an encoder of this grid can be the start of one of `child`: equal cubes, or a frame's."""
+        is_same_length = self.is_image or self.tubelet_frames == child.tubelet_frames
+        if self.patch_px != child.patch_px or not is_same_length:
+            raise ValueError(
+                f"pre-trained on cubes of {self.tubelet_frames} frames of {self.patch_px} px; this grid has cubes of "
+                f"{child.tubelet_frames} frames of {child.patch_px} px; allowed: the same, or a pre-training on single frames"
+            )

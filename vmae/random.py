@@ -14,6 +14,7 @@ class Purpose(IntEnum):
     REPLACEMENT = 3
     DECODER_MASK = 4
     MIX = 5
+    SUBSET = 6
 
 
 def stream(seed: int, purpose: Purpose, epoch: int, sample: int = 0) -> np.random.Generator:

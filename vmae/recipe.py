@@ -20,6 +20,8 @@ class Alternatives(Config):
 
     scratch_epochs: Annotated[int, Field(ge=1, description="of training from scratch; null: as fine-tuning")] | None = None
     linear_probe: FinetuneConfig | None = None
+    image_weights: Annotated[ImportedWeights | None, Field(description="an image MAE's")] = None
+    supervised_weights: Annotated[ImportedWeights | None, Field(description="of a classifier of images")] = None
 
 
 class Recipe(Config):
@@ -28,17 +30,23 @@ class Recipe(Config):
     grid: CubeGrid = CubeGrid()
     encoder: EncoderConfig = EncoderConfig()
     pretrain: Annotated[PretrainConfig | None, Field(description="null: from scratch")]
+    pretrain_grid: Annotated[CubeGrid | None, Field(description="of the pre-training's clips; null: as grid")] = None
     weights: Annotated[ImportedWeights | None, Field(description="instead of a pre-training")] = None
     finetune: FinetuneConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     instead: Alternatives = Alternatives()
+
+    @property
+    def image_grid(self) -> CubeGrid:
+        """The geometry of single frames: for pre-training on images."""
+        return self.grid.model_copy(update={"num_frames": 1, "tubelet_frames": 1})
 
     def runs(self) -> tuple[Run, ...]:
         """Return the runs of this arm, parents first; ConfigError names every value that does not fit."""
         try:
             parent = None
             if self.pretrain is not None:
-                parent = PretrainRun(grid=self.grid, encoder=self.encoder, pretrain=self.pretrain)
+                parent = PretrainRun(grid=self.pretrain_grid or self.grid, encoder=self.encoder, pretrain=self.pretrain)
             child = FinetuneRun(grid=self.grid, encoder=self.encoder, finetune=self.finetune, parent=parent, weights=self.weights)
             runs: tuple[Run, ...] = (child, EvaluateRun(evaluate=self.evaluate, parent=child))
         except ValidationError as error:

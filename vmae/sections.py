@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vmae.data.embedded import EMBEDDED_VERSION, LABEL_SETS, SIZES
+from vmae.data.embedded import DOMAINS, EMBEDDED_VERSION, LABEL_SETS, SIZES
 from vmae.errors import near
 from vmae.grid import Config, CubeGrid
 from vmae.identity import NotIdentity, OmitWhen, Seed
@@ -21,13 +21,22 @@ Precision = Literal["fp32", "bf16"]
 
 
 class EmbeddedSet(Config):
-    """The generated moving-digits videos; `labels` chooses which question is asked about the same clips."""
+    """The generated videos of digits; `labels` chooses which question is asked about the same clips."""
 
     source: Literal["embedded"] = "embedded"
     size: Literal["tiny", "quick", "full"] = "quick"
     seed: Annotated[int, Field(ge=0, lt=2**32, description="of the generator; not a replicate seed")] = 0
     version: Annotated[int, Field(ge=EMBEDDED_VERSION, le=EMBEDDED_VERSION)] = EMBEDDED_VERSION
+    domain: Annotated[
+        Literal["moving", "still"], OmitWhen("moving"), Field(description="whether the digit travels; still has no motion labels")
+    ] = "moving"
     labels: Literal["motion", "appearance"] | None = None
+
+    @model_validator(mode="after")
+    def _labels_mean_something(self) -> "EmbeddedSet":
+        if self.labels and self.labels not in DOMAINS[self.domain]:
+            raise ValueError(f"labels = {self.labels!r} with domain = {self.domain!r}{near(self.labels, DOMAINS[self.domain])}")
+        return self
 
     def num_videos(self, split: str) -> int:
         """Return the videos of `split`; ValueError for an unknown one."""
@@ -41,7 +50,8 @@ class EmbeddedSet(Config):
     @property
     def name(self) -> str:
         """How tables call this data set."""
-        return "-".join(["digits", self.size, *([self.labels] if self.labels else [])])
+        domain = [] if self.domain == "moving" else [self.domain]
+        return "-".join(["digits", self.size, *domain, *([self.labels] if self.labels else [])])
 
 
 class ListedSet(Config):
@@ -66,6 +76,19 @@ def _count(counts: Mapping[str, int], split: str, where: str) -> int:
 
 
 VideoSet = Annotated[EmbeddedSet | ListedSet, Field(discriminator="source")]
+
+
+class SubsetConfig(Config):
+    """Fewer videos of a split: nested, stratified by label where there are labels, drawn by a seed that is no replicate's."""
+
+    num_videos: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="which videos; part of the cell, not of its replicates")] = 0
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> "SubsetConfig":
+        if self.num_videos is None and self.seed:
+            raise ValueError(f"subset.seed = {self.seed} would do nothing: subset.num_videos is null")
+        return self
 
 
 class ImportedWeights(Config):

@@ -8,7 +8,7 @@ one run; from scratch there is no pretrain.
 import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -26,7 +26,7 @@ class Ablation:
 
     Args:
         paper: where the paper asks it, for example "Table 1b".
-        baseline: name of the arm that the others are compared with.
+        baseline: name of the arm that the others are compared with; of several, the first that the preset has.
         datasets: the data sets it is asked on, by the paper's names; empty: all of the sweep.
         metric: what its arms are compared by, a metric of evaluations.
     """
@@ -35,20 +35,34 @@ class Ablation:
     doc: str
     paper: str
     arms: Sequence[Arm]
-    baseline: str
+    baseline: str | tuple[str, ...]
     datasets: tuple[str, ...] = ()
     metric: str = "top1"
 
     def __post_init__(self) -> None:
         """Refuse double arms, an absent baseline and a docstring without its three parts."""
         names = [arm.name for arm in self.arms]
-        if len(set(names)) != len(names):
+        if len(set(names)) != len(names) and any(_share_a_preset(self.arms)):
             raise ConfigError(f"ablation {self.name}: two arms have one name: {sorted(names)}")
-        if self.baseline not in names:
-            raise ConfigError(f"ablation {self.name}: no arm {self.baseline!r} as baseline{near(self.baseline, names)}")
+        for baseline in self.baselines:
+            if baseline not in names:
+                raise ConfigError(f"ablation {self.name}: no arm {baseline!r} as baseline{near(baseline, names)}")
         for part in ("Expected", "Cost"):
             if not self.part(part):
                 raise ConfigError(f"ablation {self.name}: its docstring has no '{part}:' paragraph")
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The arms that may be the baseline, the best choice first."""
+        return (self.baseline,) if isinstance(self.baseline, str) else self.baseline
+
+    def only(self, *arms: str) -> "Ablation":
+        """Return the same question with some of its arms; ConfigError for one that is not there."""
+        for name in arms:
+            if name not in (names := [arm.name for arm in self.arms]):
+                raise ConfigError(f"ablation {self.name}: no arm {name!r}{near(name, names)}")
+        baselines = tuple(name for name in self.baselines if name in arms)
+        return replace(self, arms=tuple(arm for arm in self.arms if arm.name in arms), baseline=baselines)
 
     @property
     def question(self) -> str:
@@ -91,7 +105,20 @@ class Sweep:
         paper_name = self.stands_for.get(dataset, dataset)
         for ablation in self.ablations:
             if not ablation.datasets or paper_name in ablation.datasets:
-                yield from ((ablation, arm) for arm in ablation.arms if not arm.presets or self.preset in arm.presets)
+                yield from ((ablation, arm) for arm in self.arms_of(ablation))
+
+    def arms_of(self, ablation: Ablation) -> list[Arm]:
+        """Return the arms of an ablation that make sense at this preset."""
+        return [arm for arm in ablation.arms if not arm.presets or self.preset in arm.presets]
+
+    def baseline_of(self, ablation: Ablation) -> str:
+        """Return the arm that an ablation's others are compared with at this preset; ConfigError if it has none of them."""
+        names = [arm.name for arm in self.arms_of(ablation)]
+        found = next((name for name in ablation.baselines if name in names), None)
+        if found is None:
+            wanted = " or ".join(ablation.baselines)
+            raise ConfigError(f"ablation {ablation.name}: preset {self.preset!r} has no arm {wanted} for a baseline")
+        return found
 
 
 @dataclass(frozen=True)
@@ -135,10 +162,10 @@ class Plan:
                     "question": a.question,
                     "expected": a.part("Expected"),
                     "paper": a.paper,
-                    "baseline": a.baseline,
+                    "baseline": self.sweep.baseline_of(a),
                     "metric": a.metric,
-                    "arms": [arm.name for arm in a.arms],
-                    "paper_rows": {arm.name: asdict(arm.paper) for arm in a.arms if arm.paper},
+                    "arms": [arm.name for arm in self.sweep.arms_of(a)],
+                    "paper_rows": {arm.name: asdict(arm.paper) for arm in self.sweep.arms_of(a) if arm.paper},
                 }
                 for a in self.sweep.ablations
             ],
@@ -193,6 +220,13 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
             assert isinstance(last, EvaluateRun)
             cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), _plain(chosen), replicates))
     return Plan(sweep, tuple(cells), runs, num_declared, parents)
+
+
+def _share_a_preset(arms: Sequence[Arm]) -> Iterator[bool]:
+    """Yield, for each two arms of one name, whether there is a preset that has both."""
+    for a, b in itertools.combinations(arms, 2):
+        if a.name == b.name:
+            yield not (a.presets and b.presets) or bool(set(a.presets) & set(b.presets))
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

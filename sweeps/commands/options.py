@@ -1,30 +1,33 @@
 """What the commands share: their options, and from them the plan, the store and the speed that estimates stand on."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sweeps import registry
-from vmae.cost import REFERENCE_GFLOPS, CostModel, fit
+from sweeps.scales import DEFAULT, PRESETS
+from vmae.cost import NOTHING, REFERENCE, V100, CostModel, fit
 from vmae.errors import ConfigError, near
 from vmae.recipe import parse_setting
 from vmae.runs import Store, default_root
-from vmae.study import Plan, Sweep, make_plan
+from vmae.study import Plan, make_plan
 
 Name = Annotated[str, typer.Argument(help="A sweep; `list` shows them.")]
 Root = Annotated[Path | None, typer.Option("--runs", help="Where runs lie. Default: $VMAE_RUNS, or ./runs")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override of the base recipe, for example finetune.optim.epochs=5.")]
 Seeds = Annotated[str | None, typer.Option(help="Instead of the sweep's own, for example 0,1,2 or 0-9.")]
+Preset = Annotated[str | None, typer.Option("--preset", help=f"The scale: {', '.join(PRESETS)}. Default: {DEFAULT}.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="Where to run: a file of slurm/profiles/, or the path of a .toml.")]
 FACTS = ("stage", "arm", "dataset", "seed")
 
 
-def plan_of(name: str, sets: list[str] | None, seeds: str | None) -> Plan:
+def plan_of(name: str, sets: list[str] | None, seeds: str | None, preset: str | None = None) -> Plan:
     """Return the checked plan of a sweep; ConfigError for anything in it that no run could use."""
-    sweep = registry.load(name)
+    sweep = registry.load(name, preset)
     if seeds is not None:
-        sweep = Sweep(sweep.name, sweep.doc, sweep.ablations, sweep.recipes, parse_seeds(seeds))
+        sweep = replace(sweep, seeds=parse_seeds(seeds))
     return make_plan(sweep, dict(parse_setting(text) for text in sets or ()))
 
 
@@ -67,14 +70,15 @@ def all_parents(store: Store, without: str | None = None) -> dict[str, str | Non
 
 
 def cost_of(store: Store, made: Plan, num_gpus: int | None) -> CostModel:
-    """Return the cost model for a place: finished runs of the plan first; the reference machine's speed only for this machine.
+    """Return the cost model for a place: finished runs of the plan first, else the reference machine of that kind.
 
     Args:
         num_gpus: GPUs per run on a cluster, None for this machine.
     """
     results = ((run, store.run(id_).finished()) for id_, run in made.runs.items())
     finished = ((run, result) for run, result in results if result)
-    return fit(finished, REFERENCE_GFLOPS if num_gpus is None else {}, on_gpu=bool(num_gpus))
+    reference = REFERENCE if num_gpus is None else V100 if num_gpus else NOTHING
+    return fit(finished, reference, on_gpu=bool(num_gpus))
 
 
 def selected(made: Plan, only: list[str] | None) -> set[str]:

@@ -25,22 +25,24 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def print_plan(plan: Plan, states: Mapping[str, State], model: CostModel, place: LocalProfile | SlurmProfile) -> None:
-    """Print arms, runs, what is shared and what is still to be paid."""
+def print_plan(
+    plan: Plan, states: Mapping[str, State], model: CostModel, place: LocalProfile | SlurmProfile, on_gpu: bool
+) -> None:
+    """Print arms, runs, what is shared and what is still to be paid, in GPU-hours or in the time of cores."""
     sweep = plan.sweep
     console.print(f"[bold]{sweep.name}[/]: {sweep.purpose}")
     for ablation in sweep.ablations:
-        console.print(f"  {ablation.name}: {ablation.question} ({ablation.paper}; baseline {ablation.baseline})")
-    unit = "GPU-hours" if isinstance(place, SlurmProfile) and place.gpus_per_node else "core time"
+        console.print(f"  {ablation.name}: {ablation.question} ({ablation.paper}; baseline {sweep.baseline_of(ablation)})")
+    unit = "GPU-hours" if on_gpu else "core time"
     table = Table("stage", "runs", "done", "clips", unit, "from", box=None, header_style="bold")
     for stage in dict.fromkeys(run.stage for run in plan.runs.values()):
         runs = {id_: run for id_, run in plan.runs.items() if run.stage == stage}
         spent = [model.seconds(run) for run in runs.values()]
         known = stage in model.gflops
-        source = "finished runs here" if stage in model.measured else "reference machine" if known else "no finished run yet"
+        source = "finished runs here" if stage in model.measured else model.reference if known else "no finished run yet"
         num_done = sum(states[id_] == "done" for id_ in runs)
         clips = sum(num_clips(run) for run in runs.values())
-        estimate = _amount(sum(s or 0.0 for s in spent), unit) if known else "unknown"
+        estimate = _amount(sum(s or 0.0 for s in spent), unit).removesuffix(f" {unit}") if known else "unknown"
         table.add_row(stage, str(len(runs)), str(num_done), f"{clips:,}", estimate, source)
     console.print(table)
     console.print(
@@ -65,7 +67,7 @@ def _print_cost(plan: Plan, states: Mapping[str, State], model: CostModel, place
         own = 0.0 if states[id_] == "done" else known[id_] / ranks
         path[id_] = path.get(plan.parents.get(id_, ""), 0.0) + own
     console.print(f"sharing saves {_amount(saved, unit)}; critical path {duration(max(path.values(), default=0.0))}")
-    if isinstance(place, LocalProfile):
+    if isinstance(place, LocalProfile) and unit != "GPU-hours":
         num_starts = sum(isinstance(run, PretrainRun) and states[id_] != "done" for id_, run in plan.runs.items())
         left += num_starts * START_S
         note = f", {duration(left / place.num_jobs)} with {place.num_jobs} jobs at a time"
@@ -75,7 +77,10 @@ def _print_cost(plan: Plan, states: Mapping[str, State], model: CostModel, place
 
 
 def _amount(seconds: float, unit: str) -> str:
-    return f"{seconds / 3600:.2f} {unit}" if unit == "GPU-hours" else duration(seconds)
+    if unit != "GPU-hours":
+        return duration(seconds)
+    hours = seconds / 3600
+    return f"{hours:,.0f} {unit}" if hours >= 100 else f"{hours:.2f} {unit}"
 
 
 def print_states(plan: Plan, seen: Look, store: Store, verbose: bool) -> None:

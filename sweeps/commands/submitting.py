@@ -1,11 +1,12 @@
 """submit and watch: bring a sweep to its end, on this machine or as SLURM jobs; twice is the same as once."""
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sweeps.commands.options import Name, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of
+from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of
 from sweeps.commands.pending import RETRIED, pending_of, prepare_runs
 from sweeps.commands.show import console, print_states
 from vmae.errors import ConfigError, near
@@ -20,6 +21,7 @@ MaxGpuHours = Annotated[float | None, typer.Option("--max-gpu-hours", help="SLUR
 
 def submit(
     name: Name,
+    preset: Preset = None,
     runs: Root = None,
     sets: Set = None,
     seeds: Seeds = None,
@@ -44,7 +46,7 @@ def submit(
     """
     from slurm.profile import LocalProfile, load_profile
 
-    made, store = plan_of(name, sets, seeds), store_of(runs)
+    made, store = plan_of(name, sets, seeds, preset), store_of(runs)
     place, chosen, retried = load_profile(profile), selected(made, only), _retried(retry)
     if isinstance(place, LocalProfile):
         from sweeps.commands.local import run_here
@@ -58,7 +60,7 @@ def submit(
         if prepare:
             console.print(f"{len(made.runs)} run directories in {store.root}")
         elif not run_here(store, made, place, jobs, lambda states: pending_of(store, made, states, chosen, retried)):
-            console.print(f"not everything is done; after mending: python -m sweeps submit {name} --retry failed")
+            console.print(f"not everything is done; after mending: python -m sweeps submit {made.sweep.name} --retry failed")
             raise typer.Exit(1)
         return
     from sweeps.commands.cluster import Order, submit_to_slurm
@@ -76,6 +78,7 @@ def submit(
 
 def watch(
     name: Name,
+    preset: Preset = None,
     runs: Root = None,
     sets: Set = None,
     seeds: Seeds = None,
@@ -95,7 +98,7 @@ def watch(
     from slurm.profile import LocalProfile, load_profile
     from sweeps.commands.cluster import Order, submit_to_slurm
 
-    made, store, place = plan_of(name, sets, seeds), store_of(runs), load_profile(profile)
+    made, store, place = plan_of(name, sets, seeds, preset), store_of(runs), load_profile(profile)
     if isinstance(place, LocalProfile):
         raise ConfigError(f"profile {profile} is local, where submit itself waits; watch is for SLURM")
     check_data(made, place.runtime)
@@ -118,13 +121,19 @@ def _retried(words: list[str] | None) -> frozenset[str]:
 
 
 def check_data(made: Plan, runtime: Any) -> None:
-    """Read every manifest that the plan names, before any job exists."""
+    """Read every manifest and weights file that the plan names, before any job exists."""
     from vmae.data.source import manifest_of
+    from vmae.files import file_sha256
 
-    sets = {}
+    sets, weights = {}, {}
     for run in made.runs.values():
         if run.stage != "evaluate":
             data = run.pretrain.data if run.stage == "pretrain" else run.finetune.data
             sets[data.model_dump_json()] = data
+        if run.stage == "finetune" and run.weights is not None:
+            weights[run.weights.path] = run.weights
     for data in sets.values():
         manifest_of(data, runtime)
+    for imported in weights.values():
+        if file_sha256(Path(imported.path)) != imported.sha256:
+            raise ConfigError(f"{imported.path} is another file than the plan was made with; plan again to use it")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweeps.commands.options import Name, Root, Seeds, Set, all_parents, parents_of, plan_of, store_of
+from sweeps.commands.options import Name, Preset, Root, Seeds, Set, all_parents, parents_of, plan_of, store_of
 from sweeps.commands.show import console, print_states
 from sweeps.commands.tidy import find_run
 from vmae.errors import ConfigError, RunDirError
@@ -19,6 +19,7 @@ RunName = Annotated[str, typer.Argument(help="A run id, or the beginning of one;
 
 def status(
     name: Name,
+    preset: Preset = None,
     runs: Root = None,
     sets: Set = None,
     seeds: Seeds = None,
@@ -33,7 +34,7 @@ def status(
     from slurm.look import look
     from sweeps.commands.rows import rows_of
 
-    made, store = plan_of(name, sets, seeds), store_of(runs)
+    made, store = plan_of(name, sets, seeds, preset), store_of(runs)
     while True:
         seen = look(store, parents_of(made))
         if as_json:
@@ -113,7 +114,7 @@ def cancel(
     from sweeps import registry
 
     store = store_of(runs)
-    if what in registry.names():
+    if registry.split_name(what)[0] in registry.names():
         made = plan_of(what, sets, seeds)
         chosen, parents = set(made.runs), parents_of(made)
     else:

@@ -6,35 +6,37 @@ from typing import Annotated
 
 import typer
 
-from vmae.data.embedded import SIZES, embedded_dir
+from vmae.data.embedded import DOMAINS, SIZES, embedded_dir
 from vmae.errors import DataError
 from vmae.runtime import default_data_root
 
 app = typer.Typer(help="Video sets: make the embedded one, look at what is there.", no_args_is_help=True)
 
 Size = Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}.")]
+Domain = Annotated[str, typer.Option(help="moving: the digit travels; still: only its look tells (see the docs of the set).")]
 Seed = Annotated[int, typer.Option(help="Of the generator; another seed is another data set.")]
 Root = Annotated[Path | None, typer.Option(help="Where data lie. Default: $VMAE_DATA, or ./data")]
 Workers = Annotated[int | None, typer.Option(help="Processes. Default: all cores.")]
 
 
 @app.command()
-def make(size: Size = "quick", seed: Seed = 0, root: Root = None, workers: Workers = None) -> None:
+def make(size: Size = "quick", domain: Domain = "moving", seed: Seed = 0, root: Root = None, workers: Workers = None) -> None:
     """Render the embedded set as H.264 files, or finish an interrupted rendering.
 
     Example: vmae data make --size tiny
     """
     from vmae.data.make import make_embedded  # here, so that --help stays quick
 
-    folder = make_embedded(root or default_data_root(), size, seed, workers)
-    typer.echo(f"{sum(SIZES[size].values())} videos in {folder}: motion.csv, appearance.csv")
+    folder = make_embedded(root or default_data_root(), size, seed, workers, domain=domain)
+    typer.echo(f"{sum(SIZES[size].values())} videos in {folder}: {', '.join(f'{labels}.csv' for labels in DOMAINS[domain])}")
 
 
 @app.command()
-def info(size: Size = "quick", seed: Seed = 0, root: Root = None) -> None:
+def info(size: Size = "quick", domain: Domain = "moving", seed: Seed = 0, root: Root = None) -> None:
     """Print what an embedded set holds: scene, counts, list hashes, encoder."""
-    file = embedded_dir(root or default_data_root(), size, seed) / "info.json"
+    file = embedded_dir(root or default_data_root(), size, seed, domain) / "info.json"
     if not file.exists():
-        raise DataError(f"no embedded set at {file.parent}; make it with: vmae data make --size {size} --seed {seed}")
+        command = f"vmae data make --size {size} --domain {domain} --seed {seed}"
+        raise DataError(f"no embedded set at {file.parent}; make it with: {command}")
     for key, value in json.loads(file.read_text(encoding="utf-8")).items():
         typer.echo(f"{key}: {value}")

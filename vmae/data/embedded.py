@@ -3,7 +3,12 @@
 **motion** (8 signed speeds, 4 pairs of opposites): a still frame says nothing, shuffled frames say nothing, and a clip played
 backwards has the opposite label. Exactly so for clips of 16 consecutive frames, see `vmae.data.scene`.
 **appearance** (10 digits): only what is shown; the motion is a nuisance. Digits of holdout and test clips are disjoint from those
-of pretrain and train clips. This module names sizes and places; `vmae.data.make` makes the files.
+of pretrain and train clips.
+
+There are two domains. In **moving** the digit travels. In **still** it stays where it is but for its shake, so that only its look
+tells clips apart: a stand-in for appearance-heavy videos beside motion-heavy ones, for pre-training in and out of domain.
+
+This module names sizes and places; `vmae.data.make` makes the files.
 """
 
 from pathlib import Path
@@ -17,20 +22,25 @@ SIZES: dict[str, dict[str, int]] = {
     "full": {"pretrain": 7000, "train": 3500, "holdout": 1000, "test": 2000},
 }
 LABEL_SETS = {"motion": 8, "appearance": 10}
+DOMAINS = {"moving": ("motion", "appearance"), "still": ("appearance",)}  # with the label sets that mean something there
 
 
-def embedded_dir(data_root: Path, size: str, seed: int) -> Path:
-    """Return the folder of one embedded set; DataError for an unknown size."""
+def embedded_dir(data_root: Path, size: str, seed: int, domain: str = "moving") -> Path:
+    """Return the folder of one embedded set; DataError for an unknown size or domain."""
     if size not in SIZES:
         raise DataError(f"embedded set size {size!r}{near(size, SIZES)}")
-    return data_root / "embedded" / f"digits-{size}-seed{seed}-v{EMBEDDED_VERSION}"
+    if domain not in DOMAINS:
+        raise DataError(f"embedded domain {domain!r}{near(domain, DOMAINS)}")
+    suffix = "" if domain == "moving" else f"-{domain}"
+    return data_root / "embedded" / f"digits-{size}-seed{seed}-v{EMBEDDED_VERSION}{suffix}"
 
 
-def manifest_file(data_root: Path, size: str, seed: int, labels: str) -> Path:
-    """Return the manifest of a label set, `motion` or `appearance`; both list the same videos in the same order."""
-    if labels not in LABEL_SETS:
-        raise DataError(f"label set {labels!r}{near(labels, LABEL_SETS)}")
-    return embedded_dir(data_root, size, seed) / f"{labels}.csv"
+def manifest_file(data_root: Path, size: str, seed: int, labels: str, domain: str = "moving") -> Path:
+    """Return the manifest of a domain's label set; all of a domain list the same videos in the same order."""
+    folder = embedded_dir(data_root, size, seed, domain)
+    if labels not in DOMAINS[domain]:
+        raise DataError(f"domain {domain!r} has no label set {labels!r}{near(labels, DOMAINS[domain])}")
+    return folder / f"{labels}.csv"
 
 
 def video_path(split: str, index: int) -> str:

@@ -87,6 +87,26 @@ class CachedFrames:
         return clips
 
 
+class PartOfFrames:
+    """Some videos of a source, in the order of `positions`."""
+
+    def __init__(self, source: FrameSource, positions: Sequence[int]) -> None:
+        self.source, self.positions = source, np.asarray(positions)
+        where = {int(position): video for video, position in enumerate(positions)}
+        self.bad: Mapping[int, str] = {where[p]: reason for p, reason in source.bad.items() if p in where}
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def num_frames(self, video: int) -> int:
+        """Return the frames of a video."""
+        return self.source.num_frames(int(self.positions[video]))
+
+    def read_batch(self, videos: Sequence[int], indices: np.ndarray) -> np.ndarray:
+        """Return clips, uint8 [B, T, H, W, 3]."""
+        return self.source.read_batch([int(self.positions[video]) for video in videos], indices)
+
+
 def open_frames(
     manifest: Manifest, split: str, *, cache_dir: Path | None, backend: str = "auto", num_workers: int | None = None
 ) -> FrameSource:

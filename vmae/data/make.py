@@ -10,7 +10,7 @@ import av
 import numpy as np
 from rich.progress import Progress
 
-from vmae.data.embedded import EMBEDDED_VERSION, LABEL_SETS, SIZES, embedded_dir, video_path
+from vmae.data.embedded import DOMAINS, EMBEDDED_VERSION, SIZES, embedded_dir, video_path
 from vmae.data.manifest import VideoRow, list_sha256, write_manifest
 from vmae.data.scene import Scene, draw_specs, render
 from vmae.errors import DataError
@@ -24,7 +24,9 @@ X264 = {"qp": "10", "preset": "veryfast", "g": "1", "bf": "0", "x264-params": "r
 CODEC, PIX_FMT, FPS = "libx264", "yuv420p", 12
 
 
-def make_embedded(data_root: Path, size: str, seed: int = 0, num_workers: int | None = None, progress: bool = True) -> Path:
+def make_embedded(
+    data_root: Path, size: str, seed: int = 0, num_workers: int | None = None, progress: bool = True, domain: str = "moving"
+) -> Path:
     """Render and encode what is missing of a set and return its folder.
 
     Safe to interrupt and call again: files appear whole or not at all, the manifests and info.json last.
@@ -34,13 +36,13 @@ def make_embedded(data_root: Path, size: str, seed: int = 0, num_workers: int | 
         progress: show a bar with time to go.
 
     Raises:
-        DataError: unknown size, or a root that cannot be written.
+        DataError: unknown size or domain, or a root that cannot be written.
     """
-    folder = embedded_dir(data_root, size, seed)
+    folder = embedded_dir(data_root, size, seed, domain)
     info_file = folder / "info.json"
     if info_file.exists():
         return folder
-    scene = Scene()
+    scene = Scene(travels=domain == "moving")
     missing = []
     try:
         for split, count in SIZES[size].items():
@@ -48,10 +50,10 @@ def make_embedded(data_root: Path, size: str, seed: int = 0, num_workers: int | 
             missing += [(split, i) for i in range(count) if not (folder / video_path(split, i)).exists()]
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror}") from error
-    _encode_all(folder, size, seed, missing, num_workers or num_cpus(), progress)
+    _encode_all(folder, scene, size, seed, missing, num_workers or num_cpus(), progress)
 
     hashes = {}
-    for labels in LABEL_SETS:
+    for labels in DOMAINS[domain]:
         rows = [
             VideoRow(video_path(split, i), getattr(spec, labels), split)
             for split, count in SIZES[size].items()
@@ -99,15 +101,16 @@ def _yuv420(frame: np.ndarray) -> np.ndarray:
     return planes
 
 
-def _encode_some(folder: Path, size: str, seed: int, split: str, indices: list[int]) -> int:
-    scene = Scene()
+def _encode_some(folder: Path, scene: Scene, size: str, seed: int, split: str, indices: list[int]) -> int:
     specs = draw_specs(scene, seed, split, SIZES[size][split])
     for index in indices:
         encode(folder / video_path(split, index), render(scene, specs[index]))
     return len(indices)
 
 
-def _encode_all(folder: Path, size: str, seed: int, missing: list[tuple[str, int]], num_workers: int, progress: bool) -> None:
+def _encode_all(
+    folder: Path, scene: Scene, size: str, seed: int, missing: list[tuple[str, int]], num_workers: int, progress: bool
+) -> None:
     tasks = []
     for split in SIZES[size]:
         indices = [i for s, i in missing if s == split]
@@ -117,7 +120,7 @@ def _encode_all(folder: Path, size: str, seed: int, missing: list[tuple[str, int
         ProcessPoolExecutor(min(num_workers, max(1, len(tasks))), mp_context=get_context("spawn")) as pool,
     ):
         shown = bar.add_task(f"embedded set {size}: {len(missing)} videos", total=len(missing))
-        futures = [pool.submit(_encode_some, folder, size, seed, split, indices) for split, indices in tasks]
+        futures = [pool.submit(_encode_some, folder, scene, size, seed, split, indices) for split, indices in tasks]
         try:
             for future in as_completed(futures):
                 bar.advance(shown, future.result())

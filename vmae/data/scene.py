@@ -29,6 +29,7 @@ class Scene:
     Attributes:
         shake_px: standard deviation of an independent displacement of each frame, so that two frames alone tell the step badly.
         num_blobs: static grey spots per video, at `blob_brightness`, so that what is bright need not be the digit.
+        travels: whether the digit moves as its label says, or only shakes.
     """
 
     size_px: int = 32
@@ -38,6 +39,7 @@ class Scene:
     brightness: tuple[float, float] = (0.7, 1.0)
     num_blobs: int = 0
     blob_brightness: float = 0.3
+    travels: bool = True
 
     def __post_init__(self) -> None:
         """Refuse scenes that cannot be drawn."""
@@ -135,7 +137,8 @@ def _sprite(digit: int, digit_px: int) -> np.ndarray:
 
 def render(scene: Scene, spec: VideoSpec) -> np.ndarray:
     """Draw a video, uint8 [T, H, W, 3]; three equal channels."""
-    travelled = np.arange(scene.num_frames) * SPEEDS[spec.motion] * (scene.size_px / PERIOD_FRAMES)
+    speed = SPEEDS[spec.motion] if scene.travels else 0
+    travelled = np.arange(scene.num_frames) * speed * (scene.size_px / PERIOD_FRAMES)
     shakes = np.asarray(spec.shakes_px)
     rows = spec.start[0] + travelled * AXES[spec.axis][0] + shakes[:, 0]
     columns = spec.start[1] + travelled * AXES[spec.axis][1] + shakes[:, 1]

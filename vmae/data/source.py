@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from vmae.data.embedded import manifest_file
-from vmae.data.frames import FrameSource, open_frames
-from vmae.data.manifest import Manifest, read_manifest
+from vmae.data.embedded import DOMAINS, manifest_file
+from vmae.data.frames import FrameSource, PartOfFrames, open_frames
+from vmae.data.manifest import Manifest, list_sha256, read_manifest
+from vmae.data.subset import subset
 from vmae.errors import DataError
 from vmae.runtime import RuntimeConfig
-from vmae.sections import EmbeddedSet, ListedSet
+from vmae.sections import EmbeddedSet, ListedSet, SubsetConfig
 
 LABELLED_SPLITS = ("train", "holdout", "test")
 
@@ -15,11 +16,13 @@ LABELLED_SPLITS = ("train", "holdout", "test")
 def manifest_of(data: EmbeddedSet | ListedSet, runtime: RuntimeConfig) -> Manifest:
     """Read the manifest that a config names; DataError if it is absent or lists other videos than the config says."""
     if isinstance(data, EmbeddedSet):
-        file = manifest_file(Path(runtime.data_root), data.size, data.seed, data.labels or "motion")
+        labels = data.labels or DOMAINS[data.domain][0]
+        file = manifest_file(Path(runtime.data_root), data.size, data.seed, labels, data.domain)
         if not file.exists():
+            domain = "" if data.domain == "moving" else f" --domain {data.domain}"
             raise DataError(
                 f"no embedded set at {file}; make it with: "
-                f"vmae data make --size {data.size} --seed {data.seed} --root {runtime.data_root}"
+                f"vmae data make --size {data.size}{domain} --seed {data.seed} --root {runtime.data_root}"
             )
         return read_manifest(file, num_classes=data.num_classes, labelled_splits=LABELLED_SPLITS)
     labelled = LABELLED_SPLITS if data.num_classes else ()
@@ -53,6 +56,20 @@ def frames_of(manifest: Manifest, split: str, runtime: RuntimeConfig) -> FrameSo
         cache_dir=Path(runtime.data_root) / "cache" if runtime.cache else None,
         backend=runtime.decode_backend,
     )
+
+
+def subset_of(manifest: Manifest, split: str, config: SubsetConfig, source: FrameSource) -> tuple[FrameSource, str]:
+    """Return the chosen videos of a split, and the hash of their list; all of them where no number is set.
+
+    Args:
+        source: all videos of the split. A subset reads through it, so that a decoded cache serves every subset.
+    """
+    rows = manifest.select(split)
+    if config.num_videos is None:
+        return source, list_sha256(rows)
+    chosen = subset(rows, config.num_videos, config.seed)
+    positions = [position for position, row in enumerate(rows) if row.path in chosen]
+    return PartOfFrames(source, positions), list_sha256(rows[position] for position in positions)
 
 
 def labels_of(manifest: Manifest, split: str) -> list[int]:

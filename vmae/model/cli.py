@@ -25,8 +25,9 @@ def inspect(
 
     Example: vmae checkpoint inspect checkpoint.pth
     """
+    from vmae.files import file_sha256
     from vmae.model.describe import describe
-    from vmae.model.importing import file_sha256, read_checkpoint
+    from vmae.model.importing import read_checkpoint
 
     checkpoint = read_checkpoint(file)
     typer.echo(f"file: {file}\nsha256: {file_sha256(file)}\nformat: {checkpoint.format}, {len(checkpoint.weights)} tensors")

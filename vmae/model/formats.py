@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vmae.errors import CheckpointError
-from vmae.grid import NUM_CHANNELS
+from vmae.grid import NUM_CHANNELS, CubeGrid
 
 Weights = dict[str, Tensor]
 Prefixes = tuple[tuple[str, str], ...]
@@ -129,14 +129,27 @@ def _from_image_mae(weights: Mapping[str, Tensor], tubelet_frames: int) -> Weigh
     found: Weights = {}
     for name, tensor in weights.items():
         if name == "patch_embed.proj.weight":
-            inflated = tensor[:, :, None].expand(-1, -1, tubelet_frames, -1, -1) / tubelet_frames
-            found["encoder.embed.proj.weight"] = inflated.permute(0, 2, 3, 4, 1).flatten(1).contiguous()
+            found["encoder.embed.proj.weight"] = over_frames(tensor.permute(0, 2, 3, 1).flatten(1), tubelet_frames)
         elif name == "patch_embed.proj.bias":
             found["encoder.embed.proj.bias"] = tensor
         elif name.startswith(("blocks.", "norm.")):
             found[f"encoder.{name}"] = tensor
         elif not name.startswith(("decoder_", "mask_token")):
             found[name] = tensor
+    return found
+
+
+def over_frames(filters: Tensor, num_frames: int) -> Tensor:
+    """Inflate flat filters [D, P] of a frame to [D, T P] of cubes of T frames: a still cube gives what its frame gave."""
+    return filters.repeat(1, num_frames) / num_frames
+
+
+def images_to_clips(weights: Mapping[str, Tensor], grid: CubeGrid) -> Weights:
+    """Return an encoder of single frames as one of `grid`; learned positions are the same in each slice."""
+    found = dict(weights)
+    found["encoder.embed.proj.weight"] = over_frames(weights["encoder.embed.proj.weight"], grid.tubelet_frames)
+    if "encoder.positions.table" in found:
+        found["encoder.positions.table"] = weights["encoder.positions.table"].repeat(grid.num_slices, 1)
     return found
 
 

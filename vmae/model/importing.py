@@ -1,7 +1,6 @@
 """Weights from files of any origin: read without running anything, checked, matched name by name, and reported."""
 
 import argparse
-import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vmae.errors import CheckpointError
+from vmae.files import file_sha256
 from vmae.grid import CubeGrid
 from vmae.model.formats import Weights, cube_of, detect, to_vmae
 from vmae.sections import ImportedWeights
@@ -61,15 +61,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(path, weights, detect(weights), wrapper, others)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hash of a file's bytes; CheckpointError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from vmae.data.clips import TrainBatches
 from vmae.data.source import frames_of, labels_of, manifest_of
 from vmae.errors import ConfigError
 from vmae.model.classifier import Classifier
+from vmae.model.formats import images_to_clips
 from vmae.model.importing import load_imported
 from vmae.runs import RunDir
 from vmae.train.checkpoint import load_weights, save_weights
@@ -42,7 +43,10 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
     model = Classifier(run)
     loaded: list[str] = []
     if parent is not None:
-        model.load_encoder(load_weights(parent.weights))
+        weights = load_weights(parent.weights)
+        assert run.parent is not None
+        is_inflated = run.parent.grid.is_image and not run.grid.is_image
+        model.load_encoder(images_to_clips(weights, run.grid) if is_inflated else weights)
     elif run.weights is not None:
         loaded = load_imported(model, run.weights, run.grid)
     model.to(world.device)

@@ -5,7 +5,7 @@ from torch import Tensor
 from vmae.config import PretrainRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
-from vmae.data.source import frames_of, manifest_of
+from vmae.data.source import frames_of, manifest_of, subset_of
 from vmae.model.autoencoder import VideoMAE
 from vmae.train.checkpoint import save_weights
 from vmae.train.heldout import heldout_batches, judge, save_reconstruction
@@ -20,8 +20,9 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     """
     config, world = run.pretrain, place.world
     manifest = manifest_of(config.data, place.runtime)
+    videos, chosen_sha256 = subset_of(manifest, "pretrain", config.subset, frames_of(manifest, "pretrain", place.runtime))
     batches = TrainBatches(
-        source=frames_of(manifest, "pretrain", place.runtime),
+        source=videos,
         labels=None,
         clip=config.clip,
         grid=run.grid,
@@ -51,7 +52,7 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     metrics: dict[str, object] = {}
     if world.is_main:
         heldout = heldout_batches(frames_of(manifest, config.heldout_split, place.runtime), config, run.grid, world)
-        metrics = judge(model, heldout, config, world)
+        metrics = judge(model, heldout, config, world) | {"num_videos": len(videos), "list_sha256": chosen_sha256}
         save_reconstruction(place.run_dir.reconstruction, model, heldout[0], config, world)
         save_weights(place.run_dir.weights, model)
     return Outcome(metrics, training.compute(run.grid.num_cubes - config.mask.num_hidden(run.grid)))

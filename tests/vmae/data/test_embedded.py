@@ -1,19 +1,24 @@
 """The generator: deterministic, balanced, disjoint digits, real files of the promised length and quality."""
 
+import dataclasses
 import hashlib
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeps.presets import tiny
 from vmae.data.embedded import LABEL_SETS, SIZES, embedded_dir, manifest_file
 from vmae.data.make import encode, make_embedded
 from vmae.data.manifest import read_manifest
 from vmae.data.scene import NUM_DIGITS, Scene, balanced_labels, digit_pools, draw_specs, render
+from vmae.data.source import manifest_of
 from vmae.data.video import num_frames, read_video
 from vmae.errors import ConfigError, DataError
+from vmae.sections import EmbeddedSet
 
 
 def digests(folder):
@@ -100,7 +105,7 @@ def test_every_digit_is_drawn_bright_on_dark():
 def test_unknown_sizes_and_scenes_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"'quik'. Did you mean 'quick'"):
         make_embedded(tmp_path, "quik")
-    with pytest.raises(DataError, match=r"'motions'. Did you mean 'motion'"):
+    with pytest.raises(DataError, match=r"no label set 'motions'. Did you mean 'motion'"):
         manifest_file(tmp_path, "tiny", 0, "motions")
     for bad in ({"digit_px": 40}, {"shake_px": -1.0}, {"brightness": (1.0, 0.5)}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
@@ -111,3 +116,33 @@ def test_a_root_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
         make_embedded(tmp_path / "file", "tiny", progress=False)
+
+
+def test_a_still_digit_only_shakes(tmp_path):
+    """The same digits and starts as in the moving set, the same bytes every time; appearance is the only label set."""
+    moving, still = Scene(), Scene(travels=False)
+    specs = draw_specs(moving, 0, "train", 20)
+    for spec in specs:
+        frames = render(still, spec).astype(float)
+        np.testing.assert_array_equal(render(moving, spec)[0], render(still, spec)[0])
+        unshaken = render(still, dataclasses.replace(spec, shakes_px=((0.0, 0.0),) * 20)).astype(float)
+        assert np.ptp(unshaken, axis=0).max() == 0
+        # A shift of d pixels changes a smooth digit by about d times its slope: no frame is further away than a few shakes.
+        assert np.abs(frames - unshaken).mean() < np.abs(render(moving, spec).astype(float) - unshaken).mean()
+    folder = make_embedded(tmp_path / "a", "tiny", num_workers=2, progress=False, domain="still")
+    again = make_embedded(tmp_path / "b", "tiny", num_workers=1, progress=False, domain="still")
+    assert sorted(p.name for p in folder.glob("*.csv")) == ["appearance.csv"]
+    assert (folder / "appearance.csv").read_bytes() == (again / "appearance.csv").read_bytes()
+    for video in sorted(folder.rglob("*.mp4"))[::16]:
+        assert video.read_bytes() == (again / video.relative_to(folder)).read_bytes()
+    counts = Counter(row.label for row in read_manifest(folder / "appearance.csv").select("train"))
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_the_still_domain_has_no_motion_labels(tmp_path, runtime):
+    with pytest.raises(ConfigError, match=r"labels = 'motion' with domain = 'still'.*appearance"):
+        tiny("motion").replace({"finetune.data.domain": "still"})
+    with pytest.raises(DataError, match="make --size quick --domain still --seed 0"):
+        manifest_of(EmbeddedSet(size="quick", domain="still"), runtime)
+    with pytest.raises(DataError, match=r"embedded domain 'stil'\. Did you mean 'still'"):
+        make_embedded(tmp_path, "tiny", domain="stil")

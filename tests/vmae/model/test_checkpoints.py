@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from vmae.__main__ import app
 from vmae.errors import CheckpointError
+from vmae.files import file_sha256
 from vmae.grid import CubeGrid
 from vmae.model.autoencoder import VideoMAE
 from vmae.model.blocks import CubeEmbedding
@@ -19,7 +20,7 @@ from vmae.model.classifier import Classifier
 from vmae.model.cubes import cut
 from vmae.model.describe import describe
 from vmae.model.formats import from_vmae, to_vmae
-from vmae.model.importing import file_sha256, load_into, read_checkpoint
+from vmae.model.importing import load_into, read_checkpoint
 from vmae.sections import ImportedWeights
 from vmae.sizes import DECODERS, ENCODERS
 from vmae.train.checkpoint import save_weights

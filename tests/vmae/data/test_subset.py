@@ -1,0 +1,89 @@
+"""Subsets: nested, stratified, a function of list and seed; and a run trains on exactly the chosen videos."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from helpers import run_chain
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmae.cost import num_clips, num_steps
+from vmae.data.manifest import VideoRow
+from vmae.data.source import frames_of, manifest_of, subset_of
+from vmae.data.subset import subset, subset_order
+from vmae.errors import ConfigError
+from vmae.sections import EmbeddedSet, SubsetConfig
+
+CLASS_SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=8)
+
+
+def rows(class_sizes):
+    return [VideoRow(f"{label}/{i}.mp4", label, "pretrain") for label, size in enumerate(class_sizes) for i in range(size)]
+
+
+@given(CLASS_SIZES, st.integers(0, 2**32 - 1))
+def test_every_beginning_is_stratified(class_sizes, seed):
+    """A class of n among N videos of C classes is within 1 + C n / N of its exact share, at every size."""
+    listed, total = rows(class_sizes), sum(class_sizes)
+    seen: Counter[int] = Counter()
+    for m, row in enumerate(subset_order(listed, seed), start=1):
+        seen[row.label] += 1
+        for label, size in enumerate(class_sizes):
+            assert abs(seen[label] - m * size / total) <= 1 + len(class_sizes) * size / total
+    assert sum(seen.values()) == total
+
+
+@given(CLASS_SIZES, st.integers(0, 1000), st.data())
+def test_smaller_lies_within_larger(class_sizes, seed, data):
+    listed = rows(class_sizes)
+    small, large = sorted(data.draw(st.lists(st.integers(1, len(listed)), min_size=2, max_size=2)))
+    assert subset(listed, small, seed) <= subset(listed, large, seed)
+    assert len(subset(listed, small, seed)) == small
+
+
+def test_equal_classes_stay_equal_to_within_one():
+    listed = rows([50] * 8)
+    for m in (8, 77, 200, 399):
+        counts = Counter(row.label for row in subset_order(listed, 3)[:m])
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_seeds_differ_and_unlabelled_lists_work():
+    listed = [VideoRow(f"{i}.mp4", None, "pretrain") for i in range(1000)]
+    a, b = subset(listed, 500, 0), subset(listed, 500, 1)
+    assert a == subset(listed, 500, 0)
+    # Two independent halves of 1,000 share 250 on average, with a standard deviation of 8.
+    assert 200 < len(a & b) < 300
+
+
+def test_a_run_reads_the_chosen_videos_through_the_cache_of_all(runtime):
+    manifest = manifest_of(EmbeddedSet(size="tiny"), runtime)
+    everything = frames_of(manifest, "pretrain", runtime)
+    part, digest = subset_of(manifest, "pretrain", SubsetConfig(num_videos=20), everything)
+    paths = [row.path for row in manifest.select("pretrain")]
+    chosen = subset(manifest.select("pretrain"), 20, 0)
+    positions = [i for i, path in enumerate(paths) if path in chosen]
+    when = np.tile(np.arange(4), (20, 1))
+    np.testing.assert_array_equal(part.read_batch(range(20), when), everything.read_batch(positions, when))
+    assert digest != subset_of(manifest, "pretrain", SubsetConfig(), everything)[1]
+    assert digest != subset_of(manifest, "pretrain", SubsetConfig(num_videos=20, seed=1), everything)[1]
+
+
+def test_cost_and_result_count_the_subset(recipe, store, runtime):
+    smaller = recipe.replace({"pretrain.subset.num_videos": 33, "pretrain.optim.batch_size": 16})
+    run = smaller.runs()[0]
+    assert num_steps(run) == 2 * 2
+    assert num_clips(run) == 2 * 32
+    result = run_chain(store, smaller, runtime, upto="pretrain")["pretrain"]
+    assert result.metrics["num_videos"] == 33
+    assert result.compute["num_clips"] == 64
+
+
+def test_what_cannot_be_is_refused(recipe):
+    with pytest.raises(ConfigError, match="num_videos = 65; allowed: 1 to 64"):
+        recipe.replace({"pretrain.subset.num_videos": 65}).runs()
+    with pytest.raises(ConfigError, match="batch_size = 16 is larger than the 8 videos"):
+        recipe.replace({"pretrain.subset.num_videos": 8}).runs()
+    with pytest.raises(ConfigError, match=r"subset\.seed = 1 would do nothing"):
+        recipe.replace({"pretrain.subset.seed": 1})
