@@ -17,7 +17,7 @@ ABLATION = Ablation(
     arms=(
         Arm(
             "scratch",
-            {"pretrain": None, "finetune.optim.epochs": As("instead.scratch_epochs")},
+            {"pretrain": None, "finetune.optim.epochs": As("instead.scratch_epochs", optional=True)},
             PaperRow("vmae.t2", "from_scratch"),
         ),
         Arm("MoCo v3", {"pretrain": As("instead.contrast")}, PaperRow("vmae.t2", "MoCo_v3")),

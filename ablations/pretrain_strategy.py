@@ -10,7 +10,7 @@ paper's scale.
 from vmae.arms import Arm, As, PaperRow
 from vmae.study import Ablation
 
-FROM_SCRATCH = {"pretrain": None, "finetune.optim.epochs": As("instead.scratch_epochs")}
+FROM_SCRATCH = {"pretrain": None, "finetune.optim.epochs": As("instead.scratch_epochs", optional=True)}
 
 ABLATION = Ablation(
     name="pretrain_strategy",

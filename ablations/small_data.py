@@ -21,7 +21,7 @@ ABLATION = Ablation(
     arms=(
         Arm(
             "scratch",
-            {"pretrain": None, "finetune.optim.epochs": As("instead.scratch_epochs")},
+            {"pretrain": None, "finetune.optim.epochs": As("instead.scratch_epochs", optional=True)},
             PaperRow("vmae.t2", "from_scratch"),
         ),
         Arm("all, ratio 0.75", {"pretrain.mask.ratio": 0.75}, PaperRow("vmae.t2", "VideoMAE")),

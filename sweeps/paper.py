@@ -1,15 +1,15 @@
 """The paper's recipes on its data sets: SSv2, Kinetics-400, UCF101 and HMDB51. Each value with its source on its line.
 
 Sources: P = the paper's appendix tables (arXiv:2203.12602v3); S = released scripts and defaults (MCG-NJU/VideoMAE at 14ef8d8);
-I = inferred, as the comment says. Where P and S differ, docs/paper-versus-code.md says which is followed and why. Table 1 is
-followed where it was run (ViT-B on SSv2, K400), not the best numbers: no repeated augmentation, 50 and 100 fine-tuning epochs.
+I = inferred, as the comment says; M = MoCo v3. Where P and S differ, docs/paper-versus-code.md says which is followed and why.
+Table 1 is followed where it was run (ViT-B on SSv2, K400), not the best numbers: no repeated augmentation, 50 and 100 fine-tuning
+epochs.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vmae.config import EvaluateConfig, FinetuneConfig, PretrainConfig
+from vmae.config import ContrastConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from vmae.errors import ConfigError, near
 from vmae.grid import CubeGrid
 from vmae.recipe import Alternatives, Recipe
@@ -186,14 +186,16 @@ def recipe(dataset: str, size: str, pretraining: ListedSet, labelled: ListedSet,
 
 
 def recipe_with_alternatives(
-    dataset: str, size: str, pretraining: ListedSet, labelled: ListedSet, weights: Mapping[str, ImportedWeights]
+    dataset: str, size: str, pretraining: ListedSet, labelled: ListedSet, images: ImportedWeights, supervised: ImportedWeights
 ) -> Recipe:
-    """Return `recipe` with what its ablations put in its place: scratch's epochs, a linear probe, weights of images."""
+    """Return `recipe` with what its ablations put in its place: scratch's epochs, MoCo v3, a linear probe, weights of images."""
     base = recipe(dataset, size, pretraining, labelled)
     instead = Alternatives(
         scratch_epochs=FINETUNING[dataset].scratch_epochs,
         linear_probe=_probe(dataset, labelled, "linear", epochs=100),  # P
-        **weights,
+        contrast=_contrast(dataset, pretraining),
+        image_weights=images,
+        supervised_weights=supervised,
     )
     return base.model_copy(update={"instead": instead})
 
@@ -237,6 +239,33 @@ def _probe(dataset: str, data: ListedSet, head: Literal["linear", "attentive"], 
         ),
         label_smoothing=0.0,  # I
         drop_path_rate=0.0,  # the encoder is frozen
+    )
+
+
+def _contrast(dataset: str, data: ListedSet) -> ContrastConfig:
+    """Return MoCo v3 on clips: epochs from the paper's Table 3, what it does not give from MoCo v3 (ViT-B, arXiv:2104.02057)."""
+    return ContrastConfig(
+        data=data,
+        clip=FinetuneClipConfig(
+            frame_stride=PRETRAINING[dataset].stride,  # I: as the masked pre-training
+            crop_area=(0.08, 1.0),  # M
+            hflip=FINETUNING[dataset].hflip,  # I: as fine-tuning
+        ),
+        optim=OptimConfig(
+            epochs=300,  # P on SSv2; I elsewhere
+            warmup_epochs=40.0,  # M
+            batch_size=PRETRAINING[dataset].batch_size,  # I: as the masked pre-training
+            base_lr=1.5e-4,  # M
+            min_base_lr=0.0,  # M
+            weight_decay=0.1,  # M
+            beta1=0.9,  # M
+            beta2=0.999,  # M
+        ),
+        temperature=0.2,  # M
+        momentum=0.99,  # M
+        head_width=4096,  # M
+        embedding_width=256,  # M
+        frozen_embedding=True,  # M
     )
 
 

@@ -1,6 +1,6 @@
 """Base recipes: the same ablation at another scale. A preset fixes everything that an arm does not set."""
 
-from vmae.config import EvaluateConfig, FinetuneConfig, PretrainConfig
+from vmae.config import ContrastConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from vmae.grid import CubeGrid
 from vmae.recipe import Alternatives, Recipe
 from vmae.sections import (
@@ -47,7 +47,19 @@ def quick(labels: str) -> Recipe:
             precision="fp32",
         ),
         evaluate=EvaluateConfig(num_clips=1),
-        instead=Alternatives(linear_probe=_linear_probe(labels)),
+        instead=Alternatives(linear_probe=_linear_probe(labels), contrast=_contrast()),
+    )
+
+
+def _contrast() -> ContrastConfig:
+    """Return MoCo v3 in batches of 50 with narrow heads; on a torus the cyclic shift stands for random crops."""
+    return ContrastConfig(
+        data=EmbeddedSet(size="quick"),
+        clip=FinetuneClipConfig(frame_stride=1, roll=True),
+        optim=OptimConfig(epochs=13, warmup_epochs=1, batch_size=50, base_lr=5e-3, min_base_lr=0.0, weight_decay=0.05),
+        head_width=256,
+        embedding_width=64,
+        precision="fp32",
     )
 
 
@@ -98,6 +110,14 @@ def proxy(labels: str) -> Recipe:
             "pretrain.precision": "bf16",
             "finetune.data.size": "full",
             "instead.linear_probe.data.size": "full",
+            "instead.contrast.data.size": "full",
+            "instead.contrast.optim.epochs": 100,
+            "instead.contrast.optim.batch_size": 250,
+            "instead.contrast.optim.warmup_epochs": 10.0,
+            "instead.contrast.optim.base_lr": 1e-3,
+            "instead.contrast.head_width": 1024,
+            "instead.contrast.embedding_width": 128,
+            "instead.contrast.precision": "bf16",
             "finetune.optim.epochs": 40,
             "finetune.optim.warmup_epochs": 4.0,
             "finetune.optim.batch_size": 100,
@@ -121,6 +141,11 @@ def tiny(labels: str) -> Recipe:
             "pretrain.optim.epochs": 2,
             "finetune.data.size": "tiny",
             "instead.linear_probe.data.size": "tiny",
+            "instead.contrast.data.size": "tiny",
+            "instead.contrast.optim.batch_size": 16,
+            "instead.contrast.optim.epochs": 2,
+            "instead.contrast.head_width": 32,
+            "instead.contrast.embedding_width": 16,
             "instead.linear_probe.optim.batch_size": 16,
             "instead.linear_probe.optim.epochs": 3,
             "finetune.optim.batch_size": 16,

@@ -41,7 +41,7 @@ LISTS = {
     "hmdb51": (3_570, 1_530, 51),
 }
 NUM_HELDOUT = 1000
-WEIGHTS = {"image_weights": "mae_pretrain_vit_base.pth", "supervised_weights": "vit_base_patch16_224.augreg_in21k.safetensors"}
+WEIGHTS = ("mae_pretrain_vit_base.pth", "vit_base_patch16_224.augreg_in21k.safetensors")  # an image MAE's, a classifier's
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,19 @@ def missing_inputs(preset: str) -> list[str]:
     """Return the files that a preset's runs will need and that are not there yet."""
     if preset != "paper":
         return []
-    files = [*(file for name in LISTS for file in _list_files(name)), *(_weights_file(name) for name in WEIGHTS.values())]
+    files = [*(file for name in LISTS for file in _list_files(name)), *(_weights_file(name) for name in WEIGHTS)]
     return [str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file) for file in files if not file.exists()]
 
 
 def _embedded(make: Callable[[str], Recipe], num_small: int) -> dict[str, Recipe]:
-    still = {f"{section}.data.domain": "still" for section in ("pretrain", "finetune", "instead.linear_probe")}
+    sections = ("pretrain", "finetune", "instead.linear_probe", "instead.contrast")
+    still = {f"{section}.data.domain": "still" for section in sections}
+    fewer = {f"{section}.subset.num_videos": num_small for section in ("pretrain", "instead.contrast")}
     return {
         "digits-motion": make("motion"),
         "digits-still": make("appearance").replace(still),
         "digits-appearance": make("appearance"),
-        "digits-motion-small": make("motion").replace({"pretrain.subset.num_videos": num_small}),
+        "digits-motion-small": make("motion").replace(fewer),
     }
 
 
@@ -83,9 +85,8 @@ def _paper() -> Scale:
     recipes = {}
     for name in LISTS:
         pretraining, labelled = _lists(name)
-        recipes[paper.NAMES[name]] = paper.recipe_with_alternatives(
-            name, "vit_b", pretraining, labelled, {key: _weights(file) for key, file in WEIGHTS.items()}
-        )
+        images, supervised = (_weights(file) for file in WEIGHTS)
+        recipes[paper.NAMES[name]] = paper.recipe_with_alternatives(name, "vit_b", pretraining, labelled, images, supervised)
     return Scale(recipes, {name: name for name in recipes})
 
 

@@ -6,10 +6,10 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     allocation claim runs provenance cost cli
     random data.manifest data.subset data.scene data.make data.video data.sampling data.cache data.frames data.source data.cli
     interrupt model.masking model.cubes model.targets model.floors model.blocks model.queries model.autoencoder
-    model.classifier model.formats model.importing model.describe model.cli
+    model.contrast model.classifier model.formats model.importing model.describe model.cli
     data.augment data.clips
     train.distributed train.checkpoint train.progress train.optim train.setup train.mixing train.training
-    train.heldout train.pretrain train.finetune train.evaluate
+    train.heldout train.pretrain train.contrast train.finetune train.evaluate
     job __main__
 
 Nothing in the first three lines imports torch, so planning, status and reports stay light.

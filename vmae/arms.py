@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vmae.config import PretrainConfig
+from vmae.config import ContrastConfig, PretrainConfig
 from vmae.errors import ConfigError, near
 from vmae.recipe import Recipe
 
@@ -71,13 +71,20 @@ class SameSteps:
 
 @dataclass(frozen=True)
 class As:
-    """Another value of the same recipe, for example what it offers `instead`; null there leaves the field as it is."""
+    """Another value of the same recipe, for example what it has in reserve, `instead`.
+
+    Args:
+        optional: null there leaves the field as it is; else it is an error.
+    """
 
     source: str
+    optional: bool = False
 
     def of(self, path: str, recipe: Recipe, recipes: Mapping[str, Recipe]) -> Any:
-        """Return the value at `source`, or the field's own."""
+        """Return the value at `source`."""
         value = value_at(recipe, self.source)
+        if value is None and not self.optional:
+            raise ConfigError(f"{path}: the recipe has nothing at {self.source}")
         return value_at(recipe, path) if value is None else value
 
 
@@ -153,7 +160,7 @@ def value_at(recipe: Recipe, path: str) -> Any:
     return here
 
 
-def _pretrain(path: str, recipe: Recipe) -> PretrainConfig:
+def _pretrain(path: str, recipe: Recipe) -> PretrainConfig | ContrastConfig:
     if recipe.pretrain is None:
         raise ConfigError(f"{path} depends on the pre-training videos, but the recipe has no pre-training")
     return recipe.pretrain

@@ -6,7 +6,7 @@ paper's ablation setting (Tong et al. 2022, section 4 and appendix), and the rel
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from vmae.data.embedded import LABEL_SETS
 from vmae.grid import Config, CubeGrid
@@ -39,12 +39,26 @@ def _check_batch(stage: str, batch_size: int, num_videos: int) -> None:
         )
 
 
-class PretrainConfig(Config):
-    """Masked reconstruction: what is hidden, what is asked for, and how a miss is priced."""
+class _Pretraining(Config):
+    """What pre-trainings of any method share."""
 
     seed: RandomSeed = 0
     data: VideoSet
     subset: Annotated[SubsetConfig, OmitWhen(SubsetConfig())] = SubsetConfig()
+    optim: OptimConfig = OptimConfig()
+    precision: Precision = "bf16"
+    heldout_split: Annotated[str, Field(description="clips that judge the pre-training; never trained on")] = "holdout"
+
+    @property
+    def num_videos(self) -> int:
+        """Videos that are trained on."""
+        return self.subset.num_videos or self.data.num_videos("pretrain")
+
+
+class PretrainConfig(_Pretraining):
+    """Masked reconstruction: what is hidden, what is asked for, and how a miss is priced."""
+
+    method: Annotated[Literal["masked"], OmitWhen("masked")] = "masked"
     clip: ClipConfig = ClipConfig()
     mask: MaskConfig = MaskConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -63,9 +77,6 @@ class PretrainConfig(Config):
     loss_region: Annotated[
         Literal["hidden", "all"], OmitWhen("hidden"), Field(description="cubes whose prediction counts; the paper: hidden")
     ] = "hidden"
-    optim: OptimConfig = OptimConfig()
-    precision: Precision = "bf16"
-    heldout_split: Annotated[str, Field(description="clips that judge the pre-training; never trained on")] = "holdout"
 
     @model_validator(mode="after")
     def _has_effect(self) -> "PretrainConfig":
@@ -82,11 +93,6 @@ class PretrainConfig(Config):
             raise ValueError("mask.count = 'bernoulli' goes only with decoder_mask.kind = 'none'")
         return self
 
-    @property
-    def num_videos(self) -> int:
-        """Videos that are trained on."""
-        return self.subset.num_videos or self.data.num_videos("pretrain")
-
     def reading(self, grid: CubeGrid) -> tuple[int, int]:
         """Return frames and stride of the clip that is read from a video: the input's, or twice as dense for its target."""
         dense = self.target_frames == "double_rate"
@@ -97,6 +103,29 @@ class PretrainConfig(Config):
         t, s = grid.tubelet_frames, grid.num_slices
         frames = {"clip": (s * t, t), "double_rate": (2 * s * t, 2 * t), "centre": (s, 1)}[self.target_frames]
         return CubeGrid(num_frames=frames[0], size_px=grid.size_px, tubelet_frames=frames[1], patch_px=grid.patch_px)
+
+
+class ContrastConfig(_Pretraining):
+    """MoCo v3 (Chen, Xie and He 2021, arXiv:2104.02057) on clips: two clips of one video belong together, others do not."""
+
+    method: Literal["moco_v3"] = "moco_v3"
+    clip: Annotated[FinetuneClipConfig, Field(description="how each clip is drawn and altered")] = FinetuneClipConfig()
+    temperature: Annotated[float, Field(gt=0.0, description="of the softmax over cosines")] = 0.2
+    momentum: Annotated[float, Field(ge=0.0, le=1.0, description="of the key encoder; a cosine leads from it to 1")] = 0.99
+    head_width: Annotated[int, Field(ge=1, description="hidden values of projector and predictor")] = 4096
+    embedding_width: Annotated[int, Field(ge=2, description="values that are compared")] = 256
+    frozen_embedding: Annotated[bool, Field(description="cubes are embedded at random, which steadies ViTs (section 4.1)")] = True
+
+
+def _method(value: object) -> str:
+    method = value.get("method", "masked") if isinstance(value, dict) else getattr(value, "method", "masked")
+    return method if method in METHODS else "masked"
+
+
+METHODS = ("masked", "moco_v3")
+PretrainSection = Annotated[
+    Annotated[PretrainConfig, Tag("masked")] | Annotated[ContrastConfig, Tag("moco_v3")], Discriminator(_method)
+]
 
 
 class FinetuneConfig(Config):
@@ -160,12 +189,23 @@ class PretrainRun(Config):
     stage: Literal["pretrain"] = "pretrain"
     grid: CubeGrid
     encoder: EncoderConfig
-    pretrain: PretrainConfig
+    pretrain: PretrainSection
+
+    @property
+    def masked(self) -> PretrainConfig:
+        """The section of a masked pre-training."""
+        assert isinstance(self.pretrain, PretrainConfig)
+        return self.pretrain
 
     @model_validator(mode="after")
     def _fits(self) -> "PretrainRun":
-        self.pretrain.mask.num_hidden(self.grid)
-        self.pretrain.decoder_mask.num_kept(self.grid)
+        if isinstance(self.pretrain, PretrainConfig):
+            self.pretrain.mask.num_hidden(self.grid)
+            self.pretrain.decoder_mask.num_kept(self.grid)
+            if self.grid.is_image and self.pretrain.target_frames != "clip":
+                raise ValueError(
+                    f"pretrain.target_frames = {self.pretrain.target_frames!r} needs clips; this one is a single frame"
+                )
         data = self.pretrain.data
         if isinstance(data, EmbeddedSet) and data.labels:
             raise ValueError(f"pretrain.data.labels = {data.labels!r}: pre-training reads no labels; leave it null")
@@ -175,8 +215,6 @@ class PretrainRun(Config):
                 f"pretrain.subset.num_videos = {self.pretrain.num_videos}; allowed: 1 to {data.num_videos('pretrain')}"
             )
         _check_batch("pretrain", self.pretrain.optim.batch_size, self.pretrain.num_videos)
-        if self.grid.num_frames == 1 and self.pretrain.target_frames != "clip":
-            raise ValueError(f"pretrain.target_frames = {self.pretrain.target_frames!r} needs clips; this one has a single frame")
         return self
 
 

@@ -9,14 +9,14 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from vmae.config import EvaluateRun, FinetuneRun, PretrainRun, Run
+from vmae.config import ContrastConfig, EvaluateRun, FinetuneRun, PretrainConfig, PretrainRun, Run
 from vmae.results import Result
 from vmae.sections import EncoderConfig
 
 
 @dataclass(frozen=True)
 class Reference:
-    """GFLOP/s of one rank by stage, where a store has no finished run to measure, and whose speed that is."""
+    """GFLOP/s of one rank by kind of run, where a store has no finished run to measure, and whose speed that is."""
 
     name: str
     gflops: Mapping[str, float]
@@ -24,10 +24,12 @@ class Reference:
 
 # One thread at the quick preset, two jobs at a time on a 2-core x86_64 with AVX-512: medians over the demo's runs for training
 # (LOG.md, 2026-11-24); an evaluation is taken to be as fast as a fine-tuning.
-REFERENCE = Reference("reference machine", {"pretrain": 29.0, "finetune": 52.0, "evaluate": 50.0})
+REFERENCE = Reference("reference machine", {"pretrain": 29.0, "contrast": 52.0, "finetune": 52.0, "evaluate": 50.0})
 # One V100 of the paper's Table 3: 64 took 19.5 h for 800 epochs of masked pre-training on SSv2, which is 6,061 GFLOP/s by our
 # count, and 61.7 h for 300 of MoCo v3, 10,226; fine-tuning and evaluation, on all cubes too, are taken to be as fast as that.
-V100 = Reference("V100 of the paper's Table 3", {"pretrain": 6061.0, "finetune": 10226.0, "evaluate": 10226.0})
+V100 = Reference(
+    "V100 of the paper's Table 3", {"pretrain": 6061.0, "contrast": 10226.0, "finetune": 10226.0, "evaluate": 10226.0}
+)
 NOTHING = Reference("nothing", {})
 START_S = 6.0  # of a job: interpreter, torch, data
 
@@ -42,29 +44,33 @@ def block_flops(config: EncoderConfig, num_cubes: int) -> float:
 
 def flops_per_clip(run: Run) -> float:
     """Return the FLOPs of one clip: of a training step's share for training stages, of one view for evaluation."""
-    if isinstance(run, PretrainRun):
-        grid, decoder = run.grid, run.pretrain.decoder
-        hidden = run.pretrain.mask.num_hidden(grid)
-        visible = grid.num_cubes - hidden
-        asked = hidden if run.pretrain.decoder_mask.kind == "none" else run.pretrain.decoder_mask.num_kept(grid)
-        predicted = grid.num_cubes if run.pretrain.loss_region == "all" else asked
-        embed = 2 * visible * grid.cube_values * run.encoder.width
-        bridge = 2 * visible * run.encoder.width * decoder.width
-        head = 2 * predicted * decoder.width * run.pretrain.target_grid(grid).cube_values
-        blocks = block_flops(run.encoder, visible) + block_flops(decoder, visible + asked)
-        return 3 * (embed + bridge + head + blocks)
-    model = run if isinstance(run, FinetuneRun) else run.parent
+    if isinstance(run, PretrainRun) and isinstance(run.pretrain, PretrainConfig):
+        return 3 * _masked_forward(run, run.pretrain)
+    model = run.parent if isinstance(run, EvaluateRun) else run
     embed = 2 * model.grid.num_cubes * model.grid.cube_values * model.encoder.width
     forward = embed + block_flops(model.encoder, model.grid.num_cubes)
-    return forward if isinstance(run, EvaluateRun) else 3 * forward
+    passes = {"pretrain": 4, "finetune": 3, "evaluate": 1}[run.stage]  # contrastive: the key encoder goes forward too
+    return passes * forward
+
+
+def _masked_forward(run: PretrainRun, section: PretrainConfig) -> float:
+    grid, decoder = run.grid, section.decoder
+    hidden = section.mask.num_hidden(grid)
+    visible = grid.num_cubes - hidden
+    asked = hidden if section.decoder_mask.kind == "none" else section.decoder_mask.num_kept(grid)
+    predicted = grid.num_cubes if section.loss_region == "all" else asked
+    embed = 2 * visible * grid.cube_values * run.encoder.width
+    bridge = 2 * visible * run.encoder.width * decoder.width
+    head = 2 * predicted * decoder.width * section.target_grid(grid).cube_values
+    return embed + bridge + head + block_flops(run.encoder, visible) + block_flops(decoder, visible + asked)
 
 
 def num_clips(run: Run) -> int:
-    """Return the clips a run goes through."""
+    """Return the clips a run goes through: two of each video and step where they are contrasted."""
     if isinstance(run, EvaluateRun):
         return run.parent.finetune.data.num_videos(run.evaluate.split) * run.evaluate.num_clips * run.evaluate.num_crops
     section = run.pretrain if isinstance(run, PretrainRun) else run.finetune
-    repeats = run.finetune.repeats if isinstance(run, FinetuneRun) else 1
+    repeats = 2 if isinstance(section, ContrastConfig) else run.finetune.repeats if isinstance(run, FinetuneRun) else 1
     return (num_steps(run) or 0) * section.optim.batch_size * repeats
 
 
@@ -77,9 +83,14 @@ def num_steps(run: Run) -> int | None:
     return run.finetune.optim.epochs * (run.finetune.data.num_videos("train") // run.finetune.optim.batch_size)
 
 
+def kind_of(run: Run) -> str:
+    """Return what a run's speed depends on: its stage, contrastive pre-training apart."""
+    return "contrast" if isinstance(run, PretrainRun) and isinstance(run.pretrain, ContrastConfig) else run.stage
+
+
 @dataclass(frozen=True)
 class CostModel:
-    """Seconds per stage from GFLOP/s of one rank: those in `measured` of finished runs, the others of `reference`."""
+    """Seconds from GFLOP/s of one rank by kind of run: those in `measured` of finished runs, the others of `reference`."""
 
     gflops: Mapping[str, float]
     measured: frozenset[str]
@@ -87,9 +98,9 @@ class CostModel:
 
     def seconds(self, run: Run) -> float | None:
         """Return the estimated seconds of one run on one rank, without its job's start; None where no speed is known."""
-        if run.stage not in self.gflops:
+        if (kind := kind_of(run)) not in self.gflops:
             return None
-        return num_clips(run) * flops_per_clip(run) / (self.gflops[run.stage] * 1e9)
+        return num_clips(run) * flops_per_clip(run) / (self.gflops[kind] * 1e9)
 
 
 def fit(finished: Iterable[tuple[Run, Result]], reference: Reference = REFERENCE, on_gpu: bool = False) -> CostModel:
@@ -103,6 +114,6 @@ def fit(finished: Iterable[tuple[Run, Result]], reference: Reference = REFERENCE
         seconds = result.compute.get("train_s") or result.compute.get("evaluate_s")
         if result.status == "done" and seconds and (("gpu" in result.provenance) == on_gpu):
             spent_s = seconds * result.provenance.get("num_ranks", 1)
-            speeds.setdefault(run.stage, []).append(num_clips(run) * flops_per_clip(run) / spent_s / 1e9)
+            speeds.setdefault(kind_of(run), []).append(num_clips(run) * flops_per_clip(run) / spent_s / 1e9)
     medians = {stage: statistics.median(values) for stage, values in speeds.items()}
     return CostModel({**reference.gflops, **medians}, frozenset(medians), reference.name)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import vmae
 from vmae import allocation
-from vmae.config import EvaluateRun, FinetuneRun, PretrainRun
+from vmae.config import ContrastConfig, EvaluateRun, FinetuneRun, PretrainRun
 from vmae.errors import DivergedError, Interrupted, ResultsError, RunDirError, Stuck, VmaeError
 from vmae.files import write_atomic
 from vmae.identity import cell_id, run_id
@@ -150,6 +150,7 @@ def _train(
     stop: StopFlag,
 ) -> Result:
     from vmae.provenance import provenance
+    from vmae.train.contrast import pretrain_contrast
     from vmae.train.distributed import World
     from vmae.train.evaluate import evaluate
     from vmae.train.finetune import finetune
@@ -160,7 +161,9 @@ def _train(
     status = "done"
     place = Place(run_dir, runtime, ranks, stop)
     try:
-        if isinstance(run, PretrainRun):
+        if isinstance(run, PretrainRun) and isinstance(run.pretrain, ContrastConfig):
+            outcome = pretrain_contrast(run, place)
+        elif isinstance(run, PretrainRun):
             outcome = pretrain(run, place)
         elif isinstance(run, FinetuneRun):
             outcome = finetune(run, parent, place)

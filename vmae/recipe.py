@@ -6,7 +6,17 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from vmae.config import EvaluateConfig, EvaluateRun, FinetuneConfig, FinetuneRun, PretrainConfig, PretrainRun, Run
+from vmae.config import (
+    METHODS,
+    ContrastConfig,
+    EvaluateConfig,
+    EvaluateRun,
+    FinetuneConfig,
+    FinetuneRun,
+    PretrainRun,
+    PretrainSection,
+    Run,
+)
 from vmae.errors import ConfigError, near
 from vmae.grid import Config, CubeGrid
 from vmae.sections import EncoderConfig, ImportedWeights
@@ -20,6 +30,7 @@ class Alternatives(Config):
 
     scratch_epochs: Annotated[int, Field(ge=1, description="of training from scratch; null: as fine-tuning")] | None = None
     linear_probe: FinetuneConfig | None = None
+    contrast: ContrastConfig | None = None
     image_weights: Annotated[ImportedWeights | None, Field(description="an image MAE's")] = None
     supervised_weights: Annotated[ImportedWeights | None, Field(description="of a classifier of images")] = None
 
@@ -29,7 +40,7 @@ class Recipe(Config):
 
     grid: CubeGrid = CubeGrid()
     encoder: EncoderConfig = EncoderConfig()
-    pretrain: Annotated[PretrainConfig | None, Field(description="null: from scratch")]
+    pretrain: Annotated[PretrainSection | None, Field(description="null: from scratch")]
     pretrain_grid: Annotated[CubeGrid | None, Field(description="of the pre-training's clips; null: as grid")] = None
     weights: Annotated[ImportedWeights | None, Field(description="instead of a pre-training")] = None
     finetune: FinetuneConfig
@@ -126,7 +137,7 @@ def _set(values: dict[str, Any], path: str, value: Any) -> None:
 def _explain(error: ValidationError, kind: type[BaseModel] | None, where: str = "") -> str:
     lines = []
     for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"])
+        path = ".".join(str(part) for part in item["loc"] if part not in METHODS)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             *_, key = item["loc"]

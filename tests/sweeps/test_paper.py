@@ -57,7 +57,7 @@ def test_every_value_names_its_source():
     text = (ROOT / "sweeps" / "paper.py").read_text(encoding="utf-8")
     values = [line for line in text.splitlines() if re.match(r"^ +\w+=[-\w.\"(]*[\d\"]", line) or re.match(r"^    \(\"", line)]
     assert len(values) > 70
-    assert [line for line in values if not re.search(r"# (P|S|I|no stride|no layers|the encoder)\b", line)] == []
+    assert [line for line in values if not re.search(r"# (P|S|I|M|no stride|no layers|the encoder)\b", line)] == []
 
 
 def test_unknown_names_are_answered_with_the_near_one():

@@ -6,8 +6,7 @@ from sweeps import registry
 from vmae.study import make_plan
 
 # Cells, and distinct runs per seed: (cells, pretrain, finetune). A change here is a change of what the sweeps ask.
-COUNTS = {
-}
+COUNTS = {}
 
 
 def counts(name, preset):

@@ -93,21 +93,27 @@ class TrainBatches(Dataset[ClipBatch]):
             num_replaced=sum(video != sample for video, sample in zip(videos, order, strict=True)),
         )
 
+    def places(self, rank: int) -> list[int]:
+        """Return where a rank's clips stand in a step; clip p is of the step's video p // repeats.
+
+        Ranks take places from both ends, so that the first of a rank's clips and its last are the first and last of some pair of
+        the whole step: mixing pairs them so.
+        """
+        total = self.clips_per_step
+        if total % (2 * self.num_ranks) == 0:
+            front = list(range(rank, total // 2, self.num_ranks))
+            return front + [total - 1 - place for place in reversed(front)]
+        return list(range(rank, total, self.num_ranks))
+
     def _order(self, step: int) -> tuple[list[int], list[int]]:
         """Return this rank's videos of a step, and the number that each of its clips draws its random choices with.
 
-        A step is a slice of the epoch's permutation, each video `repeats` times. Ranks take places from both ends, so that the
-        first of a rank's clips and its last are the first and last of some pair of the whole step: mixing pairs them so.
+        A step is a slice of the epoch's permutation, each video `repeats` times.
         """
         epoch, position = divmod(step, self.steps_per_epoch)
         order = stream(self.seed, Purpose.ORDER, epoch).permutation(len(self.source))
         videos = order[position * self.batch_size : (position + 1) * self.batch_size]
-        total = self.clips_per_step
-        if total % (2 * self.num_ranks) == 0:
-            front = list(range(self.rank, total // 2, self.num_ranks))
-            mine = front + [total - 1 - place for place in reversed(front)]
-        else:
-            mine = list(range(self.rank, total, self.num_ranks))
+        mine = self.places(self.rank)
         samples = [int(videos[place // self.repeats]) for place in mine]
         draws = [s + place % self.repeats * len(self.source) for s, place in zip(samples, mine, strict=True)]
         return samples, draws

@@ -54,10 +54,10 @@ class VideoMAE(nn.Module):
 
     def __init__(self, run: PretrainRun) -> None:
         super().__init__()
-        self.grid, self.config = run.grid, run.pretrain
-        self.target_grid = run.pretrain.target_grid(run.grid)
+        self.grid, self.config = run.grid, run.masked
+        self.target_grid = run.masked.target_grid(run.grid)
         self.encoder = Encoder(run.grid, run.encoder, final_norm=True)
-        self.decoder = Decoder(run.grid, run.encoder.width, run.pretrain.decoder, self.target_grid.cube_values)
+        self.decoder = Decoder(run.grid, run.encoder.width, run.masked.decoder, self.target_grid.cube_values)
         for part in (self.encoder.blocks, self.decoder):
             part.apply(init_xavier)  # the embedding keeps PyTorch's default, as the released Conv3d does
         nn.init.trunc_normal_(self.decoder.mask_token, std=0.02, a=-0.02, b=0.02)

@@ -71,6 +71,14 @@ class World:
         dist.all_gather_object(parts, items)
         return [item for part in parts for item in part]
 
+    def gather_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the rows [B, D] of all ranks, in rank order, without gradient; equally many on each."""
+        if self.size == 1:
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        dist.all_gather(parts, rows.detach().contiguous())
+        return torch.cat(parts)
+
     def share(self, batch_size: int) -> int:
         """Return this rank's clips of a global batch; ConfigError if the ranks cannot share it equally."""
         if batch_size % self.size:

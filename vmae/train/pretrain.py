@@ -18,7 +18,7 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
 
     Raises Interrupted after saving if asked to stop, DivergedError at a loss that is not finite.
     """
-    config, world = run.pretrain, place.world
+    config, world = run.masked, place.world
     manifest = manifest_of(config.data, place.runtime)
     videos, chosen_sha256 = subset_of(manifest, "pretrain", config.subset, frames_of(manifest, "pretrain", place.runtime))
     batches = TrainBatches(

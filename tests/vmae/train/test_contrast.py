@@ -1,0 +1,203 @@
+"""Contrastive pre-training: the published loss, keys that only follow, resumes and ranks that change nothing, knobs that move."""
+
+import math
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT, clean_environment, run_chain
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmae.arms import As
+from vmae.cost import flops_per_clip, num_clips
+from vmae.errors import ConfigError, Interrupted
+from vmae.identity import run_id
+from vmae.interrupt import StopFlag
+from vmae.job import work
+from vmae.model.contrast import BatchNorm, MoCo, contrast, momentum_at
+from vmae.results import read_metrics
+from vmae.runs import Store
+from vmae.train.checkpoint import load_weights
+
+ALTERNATIVES = {
+    "seed": 1,
+    "subset.num_videos": 48,
+    "clip.roll": False,
+    "clip.frame_stride": 2,
+    "temperature": 0.5,
+    "momentum": 0.5,
+    "head_width": 24,
+    "embedding_width": 8,
+    "frozen_embedding": False,
+    "optim.epochs": 3,
+    "optim.batch_size": 8,
+    "optim.base_lr": 1e-2,
+    "optim.weight_decay": 0.5,
+    "precision": "bf16",
+    "heldout_split": "test",
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(recipe):
+    section = As("instead.contrast").of("pretrain", recipe, {})
+    return recipe.replace({"pretrain": section}).replace({"pretrain.optim.warmup_epochs": 0.5, "pretrain.optim.base_lr": 0.05})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, recipe, runtime):
+    store = Store(tmp_path_factory.mktemp("contrast"))
+    return store, run_chain(store, recipe, runtime)
+
+
+def losses(place):
+    return [row.value for row in read_metrics(place.metrics) if row.metric == "loss"]
+
+
+def unit(rng, *shape):
+    rows = rng.normal(size=shape)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@given(st.integers(2, 6), st.integers(0, 1000), st.floats(0.05, 2.0))
+def test_the_loss_is_the_published_one(num_videos, seed, temperature):
+    """Written out per query in numpy: against the other view's keys of all videos, the own video's being right."""
+    rng = np.random.default_rng(seed)
+    queries, keys = unit(rng, 2 * num_videos, 8), unit(rng, 2 * num_videos, 8)
+    expected = []
+    for place in range(2 * num_videos):
+        others = [2 * video + (1 - place % 2) for video in range(num_videos)]
+        scores = np.array([queries[place] @ keys[other] / temperature for other in others])
+        expected.append(np.log(np.exp(scores).sum()) - scores[place // 2])
+    places = torch.arange(2 * num_videos)
+    order = torch.from_numpy(rng.permutation(2 * num_videos))  # keys come in any order of places, as ranks send them
+    found = contrast(torch.from_numpy(queries), torch.from_numpy(keys)[order], places, places[order], temperature)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_agreeing_clips_cost_less():
+    rows = torch.eye(8, dtype=torch.float64)[:4].repeat_interleave(2, dim=0)
+    places = torch.arange(8)
+    right, wrong = contrast(rows, rows, places, places, 0.2), contrast(rows, rows.roll(2, dims=0), places, places, 0.2)
+    assert right.max() < math.log(4) < wrong.min()
+
+
+def test_keys_follow_and_get_no_gradient(recipe):
+    model = MoCo(recipe.runs()[0]).train()
+    queries, keys = model(torch.rand(8, 3, 16, 32, 32))
+    assert queries.requires_grad
+    assert not keys.requires_grad
+    contrast(queries, keys, torch.arange(8), torch.arange(8), 0.2).mean().backward()
+    assert all(p.grad is None for p in (*model.key_encoder.parameters(), *model.key_projector.parameters()))
+    assert all(p.grad is None for p in model.encoder.embed.parameters()), "frozen"
+    assert all(p.grad is not None for p in model.predictor.parameters())
+    with torch.no_grad():
+        for parameter in model.encoder.parameters():
+            parameter.add_(1.0)
+    before = [p.clone() for p in model.key_encoder.parameters()]
+    model.follow(0.75)
+    for key, old, query in zip(model.key_encoder.parameters(), before, model.encoder.parameters(), strict=True):
+        torch.testing.assert_close(key, 0.75 * old + 0.25 * query)
+    assert [momentum_at(0.99, step, 10) for step in (0, 10)] == [0.99, 1.0]
+
+
+def test_batch_norm_is_torchs():
+    ours, theirs = BatchNorm(5), torch.nn.BatchNorm1d(5)
+    x = torch.randn(16, 5, requires_grad=True)
+    for _ in range(3):
+        torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.mean, theirs.running_mean)
+    torch.testing.assert_close(ours.variance, theirs.running_var)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+def test_a_chain_runs_and_says_what_it_reached(finished):
+    store, results = finished
+    metrics = results["pretrain"].metrics
+    assert metrics["floor_chance"] == pytest.approx(math.log(32))
+    assert metrics["retrieval_chance"] == pytest.approx(100 / 32)
+    assert 0 <= metrics["retrieval_top1"] <= 100
+    assert 0 < metrics["feature_std"] < 1.5
+    assert metrics["floor_gap"] == pytest.approx(metrics["loss_heldout"] - metrics["floor_chance"])
+    assert results["pretrain"].compute["num_clips"] == 2 * 2 * 64, "two epochs, two clips of each video"
+    assert results["evaluate"].metrics["num_scored"] == 32
+    weights = load_weights(store.run(results["pretrain"].run_id).weights)
+    assert any(not torch.equal(weights[f"encoder.{n[12:]}"], w) for n, w in weights.items() if n.startswith("key_encoder."))
+
+
+def test_interrupted_equals_uninterrupted(finished, recipe, tmp_path, runtime):
+    store, results = finished
+    place = Store(tmp_path).run(results["pretrain"].run_id)
+    place.create(recipe.runs()[0])
+    for _ in range(20):
+        stop = StopFlag()
+        stop.signal = signal.SIGTERM  # from the start, so each attempt takes one step
+        try:
+            work(place, runtime, stop)
+            break
+        except Interrupted:
+            continue
+    assert place.read_result().compute["num_restarts"] == 8
+    assert place.weights.read_bytes() == store.run(place.id).weights.read_bytes()
+
+
+def test_two_ranks_give_the_run_of_one(finished, recipe, tmp_path, runtime):
+    store, results = finished
+    place = Store(tmp_path).run(results["pretrain"].run_id)
+    place.create(recipe.runs()[0])
+    place.runtime.write_text(runtime.model_dump_json())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "vmae", "run", str(place.path)]
+    ranks = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for r in range(2)
+    ]
+    texts = [rank.communicate(timeout=120)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], texts
+    torch.testing.assert_close(torch.tensor(losses(place)), torch.tensor(losses(store.run(place.id))), rtol=2e-4, atol=1e-5)
+    ours, theirs = load_weights(place.weights), load_weights(store.run(place.id).weights)
+    for name, tensor in ours.items():
+        if name.endswith("qkv.bias"):  # the key's third changes nothing, so Adam makes its rounding errors large
+            width = len(tensor) // 3
+            ours[name][width : 2 * width] = theirs[name][width : 2 * width]
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-2, atol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize(("field", "value"), ALTERNATIVES.items())
+def test_knob_moves_the_id_and_the_numbers(field, value, finished, recipe, tmp_path, runtime):
+    store, results = finished
+    changed = recipe.replace({f"pretrain.{field}": value})
+    found = run_chain(Store(tmp_path), changed, runtime, upto="pretrain")["pretrain"]
+    assert found.run_id != results["pretrain"].run_id
+    before, after = store.run(results["pretrain"].run_id), Store(tmp_path).run(found.run_id)
+    assert (losses(before), results["pretrain"].metrics) != (losses(after), found.metrics)
+
+
+def test_what_cannot_be_is_refused(recipe, store, runtime):
+    with pytest.raises(ConfigError, match="cannot be taken in parts"):
+        run_chain(store, recipe, runtime.model_copy(update={"micro_batch_size": 5}), upto="pretrain")
+    with pytest.raises(ConfigError, match=r"pretrain\.mask: pretrain has no field 'mask'"):
+        recipe.replace({"pretrain.mask": 1})
+    with pytest.raises(ConfigError, match=r"pretrain\.temperature = 0\.0"):
+        recipe.replace({"pretrain.temperature": 0.0})
+
+
+def test_cost_counts_two_encoders_and_two_clips(recipe):
+    contrastive, finetune, _ = recipe.runs()
+    assert num_clips(contrastive) == 2 * 2 * 64
+    assert flops_per_clip(contrastive) == pytest.approx(4 / 3 * flops_per_clip(finetune))
+    assert run_id(contrastive) != run_id(recipe.replace({"pretrain.temperature": 0.3}).runs()[0])
