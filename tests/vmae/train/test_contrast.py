@@ -169,11 +169,13 @@ def test_two_ranks_give_the_run_of_one(finished, recipe, tmp_path, runtime):
     texts = [rank.communicate(timeout=120)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], texts
     torch.testing.assert_close(torch.tensor(losses(place)), torch.tensor(losses(store.run(place.id))), rtol=2e-4, atol=1e-5)
-    ours, theirs = load_weights(place.weights), load_weights(store.run(place.id).weights)
-    for name, tensor in ours.items():
-        if name.endswith(("qkv.bias", "encoder.norm.bias")):  # a softmax and a batch norm undo them: their gradient is rounding
-            continue
-        torch.testing.assert_close(tensor, theirs[name], rtol=1e-2, atol=1e-3, msg=name)
+    # By what the models say: a softmax and batch norms undo some biases, whose gradients are rounding that Adam makes large.
+    clips, said = torch.rand(8, 3, 16, 32, 32, generator=torch.Generator().manual_seed(0)), []
+    for where in (place, store.run(place.id)):
+        model = MoCo(recipe.runs()[0]).eval()
+        model.load_state_dict(load_weights(where.weights), strict=False)
+        said.append(torch.cat(model(clips)))
+    torch.testing.assert_close(said[0], said[1], rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize(("field", "value"), ALTERNATIVES.items())
