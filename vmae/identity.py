@@ -4,6 +4,7 @@ The id is taken over the full resolved config, never over the difference from de
 explicit default is the same run. Field marks say what does not follow that rule; tests/vmae/golden_ids.json pins the outcome.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class OmitWhen:
     value: Any
 
 
+@functools.cache
 def mark(config: type[BaseModel], field: str, kind: type) -> Any:
     """Return the mark of class `kind` on `field`, or None."""
     return next((m for m in config.model_fields[field].metadata if isinstance(m, kind)), None)

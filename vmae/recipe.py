@@ -75,9 +75,10 @@ class Recipe(Config):
         return validate(Recipe, values)
 
     def with_seed(self, seed: int) -> "Recipe":
-        """Return the replicate `seed`: the same seed for pre-training and fine-tuning, so that arms are paired by it."""
-        settings: dict[str, Any] = {"finetune.seed": seed}
-        return self.replace(settings if self.pretrain is None else settings | {"pretrain.seed": seed})
+        """Return the replicate `seed` >= 0: the same for pre-training and fine-tuning, so that arms are paired by it."""
+        sections = {"finetune": self.finetune, "pretrain": self.pretrain}
+        seeded = {name: part and part.model_copy(update={"seed": seed}) for name, part in sections.items()}
+        return self.model_copy(update=seeded)
 
 
 def validate(kind: type[C], values: Any, where: str = "") -> C:

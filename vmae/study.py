@@ -207,8 +207,9 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
             replicates: dict[int, dict[str, str]] = {}
             try:
                 chosen = arm.resolved(recipe, by_paper_name)
+                asked = recipe.replace(chosen)
                 for seed in sweep.seeds:
-                    chain = recipe.replace(chosen).with_seed(seed).runs()
+                    chain = asked.with_seed(seed).runs()
                     ids = [run_id(run) for run in chain]
                     parents |= dict(itertools.pairwise(reversed(ids)))
                     runs |= zip(ids, chain, strict=True)

@@ -32,13 +32,6 @@ def test_a_sweep_plans(name):
     assert plan.runs
 
 
-def test_the_masking_sweep_shares_its_pretrainings():
-    plan = make_plan(registry.load("masking"))
-    stages = [run.stage for run in plan.runs.values()]
-    assert {stage: stages.count(stage) for stage in stages} == {"pretrain": 27, "finetune": 60, "evaluate": 60}
-    assert plan.num_shared == 27
-
-
 def test_unknown_names_get_the_near_one():
     with pytest.raises(ConfigError, match=r"no sweep 'dmeo'. Did you mean 'demo'"):
         registry.load("dmeo")
