@@ -1,13 +1,17 @@
-"""python -m analysis report SWEEP: tables, figures and sentences from finished runs."""
+"""python -m analysis: collect, table, plot, compare and report what finished runs say."""
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vmae.cli import exit_with_message
+from vmae.errors import ResultsError, near
 from vmae.runs import Store, default_root
+
+if TYPE_CHECKING:
+    from analysis.collect import Study
 
 app = typer.Typer(help="Turn finished runs into tables and figures.", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -17,23 +21,132 @@ def _group() -> None:
     """Turn finished runs into tables and figures; no torch, no GPU."""
 
 
+Name = Annotated[str, typer.Argument(help="A sweep that was submitted.")]
+Runs = Annotated[Path | None, typer.Option(help="Where runs lie. Default: $VMAE_RUNS, or ./runs")]
+Out = Annotated[Path | None, typer.Option(help="Where reports are written. Default: $VMAE_REPORTS, or ./reports")]
+Question = Annotated[str | None, typer.Option(help="One ablation of the sweep.")]
+Data = Annotated[str | None, typer.Option(help="One data set of the sweep.")]
+Metric = Annotated[str | None, typer.Option(help="Instead of top-1: another metric of evaluations, or pretrain.NAME.")]
+
+
 @app.command()
-def report(
-    name: Annotated[str, typer.Argument(help="A sweep that was submitted.")],
-    runs: Annotated[Path | None, typer.Option(help="Where runs lie. Default: $VMAE_RUNS, or ./runs")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where reports are written. Default: $VMAE_REPORTS, or ./reports")] = None,
-) -> None:
-    """Write OUT/NAME/report.md with tables and figures, and print the table."""
-    from analysis.collect import load_study
+def report(name: Name, runs: Runs = None, out: Out = None) -> None:
+    """Write OUT/NAME/report.md and report.html with tables and figures, and findings.md; print the tables.
+
+    Example: python -m analysis report demo
+    """
     from analysis.report import write_report
 
-    folder = (out or Path(os.environ.get("VMAE_REPORTS", "reports"))) / name
-    written = write_report(load_study(Store((runs or default_root()).absolute()), name), folder)
-    for table in written.tables:
-        typer.echo(f"\n{table}\n")
-    typer.echo(f"report:     {written.file}")
+    written = write_report(_study(name, runs), _folder(name, out))
+    for text in written.tables:
+        typer.echo(f"\n{text}\n")
+    typer.echo(f"report:     {written.file}\nin one file: {written.html}\nfindings:   {written.file.parent / 'findings.md'}")
     for plot in written.ratio_plots:
         typer.echo(f"ratio plot: {plot}")
+
+
+@app.command()
+def table(
+    name: Name,
+    runs: Runs = None,
+    ablation: Question = None,
+    dataset: Data = None,
+    metric: Metric = None,
+    form: Annotated[str, typer.Option("--format", help="md, csv (with run ids) or latex (booktabs).")] = "md",
+) -> None:
+    """Print tables as the paper sets them: ours with intervals, the paper's number, the difference with its test, what it took.
+
+    Example: python -m analysis table paper_table1 --ablation loss --format latex
+    """
+    from analysis.formats import FORMATS, latex, markdown, results_table
+    from analysis.table import cell_table
+
+    if form not in FORMATS:
+        raise ResultsError(f"--format {form!r}{near(form, FORMATS)}")
+    study = _study(name, runs)
+    cells = cell_table(study, metric)
+    for column, wanted in (("ablation", ablation), ("dataset", dataset)):
+        if wanted is not None and wanted not in (known := sorted(set(cells[column]))):
+            raise ResultsError(f"{name} has no {column} {wanted!r}{near(wanted, known)}")
+        cells = cells if wanted is None else cells[cells[column] == wanted]
+    if form == "csv":
+        typer.echo(cells.to_csv(index=False, lineterminator="\n"), nl=False)
+        return
+    for (question, data), part in cells.groupby(["ablation", "dataset"], sort=False):
+        shown = results_table(part, study.paper_name(str(data)))
+        typer.echo(f"\n{'%' if form == 'latex' else '##'} {question}, {data}{' (SYNTHETIC)' if study.is_synthetic else ''}\n")
+        typer.echo(latex(shown) if form == "latex" else markdown(shown))
+
+
+@app.command()
+def plot(
+    name: Name,
+    runs: Runs = None,
+    out: Out = None,
+    figure: Annotated[str | None, typer.Option(help="One kind: ratio, heat, forest, data, depth, cost, finetuning, ...")] = None,
+) -> None:
+    """Draw the figures that a sweep's results allow, as png, pdf and svg, into OUT/NAME/figures.
+
+    Example: python -m analysis plot masking --figure ratio
+    """
+    from analysis.figures import draw_all
+    from analysis.table import cell_table
+
+    study = _study(name, runs)
+    drawn = draw_all(study, cell_table(study), _folder(name, out) / "figures", figure)
+    for one in drawn:
+        typer.echo(f"{one.files[0]}: {one.caption}")
+    if not drawn:
+        raise ResultsError(f"sweep {name}: no finished runs that such a figure could show")
+
+
+@app.command()
+def compare(
+    name: Name,
+    arm: Annotated[str, typer.Argument(help="An arm, for example 'tube 0.9'.")],
+    other: Annotated[str, typer.Argument(help="The arm to compare it with.")],
+    runs: Runs = None,
+    ablation: Question = None,
+    dataset: Data = None,
+) -> None:
+    """Compare two arms: means, difference over seeds and over videos, what could have been detected, and their settings.
+
+    Example: python -m analysis compare demo "tube 0.75" scratch
+    """
+    from analysis.pairs import compare_arms
+
+    for line in compare_arms(_study(name, runs), arm, other, ablation, dataset):
+        typer.echo(line)
+
+
+@app.command()
+def collect(
+    runs: Runs = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the index there, as .csv or .parquet.")] = None,
+) -> None:
+    """Bring the index of all finished runs up to date (RUNS/index.parquet), and say what cannot be used.
+
+    Example: python -m analysis collect --out all.csv
+    """
+    from analysis.index import collect_runs
+
+    found = collect_runs((runs or default_root()).absolute())
+    typer.echo(f"{len(found.frame)} runs in {found.file}: {found.num_read} read now, {len(found.frame) - found.num_read} known")
+    for problem in found.problems:
+        typer.echo(f"cannot be used: {problem}")
+    if out:
+        found.export(out)
+        typer.echo(f"written: {out}")
+
+
+def _study(name: str, runs: Path | None) -> "Study":
+    from analysis.collect import load_study
+
+    return load_study(Store((runs or default_root()).absolute()), name)
+
+
+def _folder(name: str, out: Path | None) -> Path:
+    return (out or Path(os.environ.get("VMAE_REPORTS", "reports"))) / name
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ class Study:
         replicates: one row per cell and seed; `state` is that of the evaluation or of what stopped the chain before it.
         states: {run id: state} of every planned run.
         results: {run id: result} of the finished ones.
+        problems: results that are there and cannot be used, each in a sentence.
     """
 
     store: Store
@@ -30,11 +31,25 @@ class Study:
     replicates: pd.DataFrame
     states: Mapping[str, str]
     results: Mapping[str, Result]
+    problems: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the sweep."""
         return str(self.plan["sweep"])
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the results were made up to try the analysis."""
+        return any(result.provenance.get("synthetic") for result in self.results.values())
+
+    def paper_name(self, dataset: str) -> str:
+        """Return the paper's data set that `dataset` is or stands for."""
+        return str(self.plan.get("stands_for", {}).get(dataset, dataset))
+
+    def ablation(self, name: str) -> Mapping[str, Any]:
+        """Return what the plan says of an ablation."""
+        return next(ablation for ablation in self.plan["ablations"] if ablation["name"] == name)
 
     def run_dir(self, id_: str) -> RunDir:
         """Return the directory of a run."""
@@ -42,18 +57,36 @@ class Study:
 
 
 def load_study(store: Store, sweep: str) -> Study:
-    """Read a sweep's plan and results; RunDirError if it was never submitted, ResultsError for a damaged or foreign result."""
+    """Read a sweep's plan and results; RunDirError if it was never submitted.
+
+    Raises ResultsError for a result that belongs to another run, and where synthetic results stand among real ones.
+    """
     plan = store.read_plan(sweep)
     states = store.states({id_: run["parent"] for id_, run in plan["runs"].items()})
-    results = {}
+    results, problems = {}, []
     for id_ in plan["runs"]:
-        result = store.run(id_).read_result()
+        try:
+            result = store.run(id_).read_result()
+        except ResultsError as error:
+            problems.append(str(error))
+            continue
         if result is not None:
             if result.run_id != id_:
                 raise ResultsError(f"{store.run(id_).result} is the result of run {result.run_id}: it was copied here")
             results[id_] = result
+    _refuse_a_mixture(store, results)
     rows = [_row(plan, cell, replicate, states, results) for cell in plan["cells"] for replicate in cell["replicates"]]
-    return Study(store, plan, pd.DataFrame(rows), states, results)
+    return Study(store, plan, pd.DataFrame(rows), states, results, tuple(problems))
+
+
+def _refuse_a_mixture(store: Store, results: Mapping[str, Result]) -> None:
+    """Raise ResultsError where results that were made up stand among measured ones."""
+    kinds = {bool(result.provenance.get("synthetic")): id_ for id_, result in results.items()}
+    if len(kinds) == 2:
+        raise ResultsError(
+            f"{store.run(kinds[True]).result} is synthetic and {store.run(kinds[False]).result} is measured; they are never "
+            f"mixed: use another --runs folder"
+        )
 
 
 def _row(
@@ -75,15 +108,26 @@ def _row(
         **{f"run.{stage}": ids.get(stage) for stage in STAGES},
     }
     config = plan["runs"][ids["pretrain"]]["config"] if "pretrain" in ids else None
-    row["mask.kind"] = mask_kind(config) if config else None
-    row["mask.ratio"] = config["pretrain"]["mask"]["ratio"] if config else None
+    mask = config["pretrain"].get("mask") if config else None
+    row["mask.kind"] = mask_kind(config) if config and mask else None
+    row["mask.ratio"] = mask["ratio"] if mask else None
+    row["method"] = config["pretrain"].get("method", "masked") if config else None
     for stage in STAGES:
         result = results.get(ids.get(stage, ""))
         if result is not None and result.status == "done":
             row |= {f"{stage}.{name}": value for name, value in (result.metrics | result.compute).items()}
             row[f"{stage}.commit"] = result.provenance.get("commit")
             row[f"{stage}.dirty"] = result.provenance.get("dirty")
+            row[f"{stage}.hours"] = hours(result)
+            row[f"{stage}.hardware"] = result.provenance.get("gpu") or result.provenance.get("cpu")
+            row[f"{stage}.on_gpu"] = "gpu" in result.provenance
     return row
+
+
+def hours(result: Result) -> float | None:
+    """Return what a run took, in hours of GPUs or of processes, restarts included; None where it is not known."""
+    seconds = result.compute.get("train_s", result.compute.get("evaluate_s"))
+    return None if seconds is None else float(seconds) * int(result.provenance.get("num_ranks", 1)) / 3600
 
 
 def mask_kind(config: Mapping[str, Any]) -> str:

@@ -1,12 +1,15 @@
-"""The statistics of an ablation: intervals over seeds, paired differences, paired tests over videos."""
+"""The statistics of an ablation: intervals over seeds, paired differences, paired tests over videos, many comparisons at once."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 CONFIDENCE = 0.95
+POWER = 0.8
+NUM_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Difference:
 
     Attributes:
         over: what the pairs are: "seeds", or "videos" where there is one seed, which says nothing about another seed.
+        detectable: the smallest true difference, in points, that this test would find at 5 % in four of five such experiments.
     """
 
     points: float
@@ -47,12 +51,17 @@ class Difference:
     p_value: float
     n: int
     over: str
+    detectable: float | None = None
 
     @property
     def verdict(self) -> str:
-        """Return better, worse or not distinguishable, at 5 %."""
-        if not self.p_value < 1 - CONFIDENCE:
-            return "not distinguishable"
+        """Return the verdict on this comparison alone, at 5 %."""
+        return self.verdict_at(self.p_value)
+
+    def verdict_at(self, p_value: float) -> str:
+        """Return better, worse or not distinguishable, at 5 %, for a p value that may be corrected for its company."""
+        if not p_value < 1 - CONFIDENCE:
+            return f"not distinguishable at n = {self.n}{' videos' if self.over == 'videos' else ''}"
         return "better" if self.points > 0 else "worse"
 
 
@@ -70,7 +79,7 @@ def over_seeds(arm: Sequence[float], baseline: Sequence[float]) -> Difference:
         p_value = 1.0 if gaps[0] == 0 else 0.0
     else:
         p_value = float(stats.ttest_rel(arm, baseline).pvalue)
-    return Difference(mean.mean, mean.half_width, p_value, mean.n, "seeds")
+    return Difference(mean.mean, mean.half_width, p_value, mean.n, "seeds", detectable_over_seeds(gaps.std(ddof=1), mean.n))
 
 
 def over_videos(arm: Sequence[bool], baseline: Sequence[bool]) -> Difference:
@@ -78,11 +87,74 @@ def over_videos(arm: Sequence[bool], baseline: Sequence[bool]) -> Difference:
 
     The half width is the normal approximation of the paired difference.
     """
-    a, b = np.asarray(arm, dtype=bool), np.asarray(baseline, dtype=bool)
-    if a.shape != b.shape:
-        raise ValueError(f"{len(a)} and {len(b)} videos cannot be paired")
-    won, lost, n = int((a & ~b).sum()), int((~a & b).sum()), len(a)
+    won, lost, n = discordant(arm, baseline)
     p_value = float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
     variance = (won + lost - (won - lost) ** 2 / n) / n**2
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance))
-    return Difference(100 * (won - lost) / n, 100 * half, p_value, n, "videos")
+    return Difference(100 * (won - lost) / n, 100 * half, p_value, n, "videos", detectable_over_videos((won + lost) / n, n))
+
+
+def discordant(arm: Sequence[bool], baseline: Sequence[bool]) -> tuple[int, int, int]:
+    """Return how many videos only `arm` has right, how many only `baseline`, and how many there are."""
+    a, b = np.asarray(arm, dtype=bool), np.asarray(baseline, dtype=bool)
+    if a.shape != b.shape:
+        raise ValueError(f"{len(a)} and {len(b)} videos cannot be paired")
+    return int((a & ~b).sum()), int((~a & b).sum()), len(a)
+
+
+def bootstrap(arm: Sequence[bool], baseline: Sequence[bool], seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile interval, in points, of the paired bootstrap over videos of the difference of correct shares.
+
+    Resampling videos resamples counts: won, lost and tied videos are multinomial, so 10,000 resamples are one draw.
+    """
+    won, lost, n = discordant(arm, baseline)
+    counts = np.random.default_rng(seed).multinomial(n, np.array([won, lost, n - won - lost]) / n, size=NUM_RESAMPLES)
+    low, high = np.percentile(100 * (counts[:, 0] - counts[:, 1]) / n, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p values corrected for their number by Holm's step-down rule, in the order given; NaN is left out and stays.
+
+    Called better or worse at 5 % after it, the chance that any of a table's comparisons is called wrongly is at most 5 %.
+    """
+    values = np.asarray(p_values, dtype=float)
+    corrected = np.full(len(values), np.nan)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    steps = np.arange(len(order), 0, -1) * values[order]
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps)) if len(order) else steps
+    return [float(value) for value in corrected]
+
+
+def detectable_over_seeds(sd: float, n: int) -> float | None:
+    """Return the true difference that a two-sided paired t test at 5 % finds with power 80 %; None for fewer than two pairs.
+
+    It is sd / sqrt(n) times the noncentrality d at which a noncentral t of n - 1 degrees of freedom passes the test's threshold,
+    on either side, in 80 % of cases.
+
+    Args:
+        sd: standard deviation of the differences between paired seeds, in points.
+    """
+    return _noncentrality(n) * float(sd) / n**0.5 if n >= 2 and np.isfinite(sd) else None
+
+
+@functools.cache
+def _noncentrality(n: int) -> float:
+    """Solve for d; power is a mean over the sample's deviation, for scipy's noncentral t is NaN at few degrees of freedom."""
+    quantiles = (np.arange(20_000) + 0.5) / 20_000
+    limits = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
+
+    def missing_power(d: float) -> float:
+        return float(np.mean(stats.norm.sf(limits - d) + stats.norm.cdf(-limits - d))) - POWER
+
+    return float(optimize.brentq(missing_power, 0.0, 1000.0))
+
+
+def detectable_over_videos(discordant_share: float, n: int) -> float:
+    """Return the true difference, in points, that McNemar's test at 5 % on n videos finds with power 80 %.
+
+    By the normal approximation: (z(97.5 %) + z(80 %)) sqrt(share of videos that one arm alone has right / n).
+    """
+    z = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER)
+    return float(100 * z * np.sqrt(discordant_share / n))

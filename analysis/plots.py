@@ -1,5 +1,7 @@
 """Figures: axes in, axes out; what is missing is said in the figure."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -15,37 +17,87 @@ FLOOR_MARKS = {"constant": "|", "visible_mean": "_", "nearest_copy": "x", "avera
 def accuracy_vs_ratio(ax: Axes, cells: pd.DataFrame) -> Axes:
     """Draw top-1 over the achieved masking ratio, a line per mask kind, the scratch level and chance.
 
-    Error bars are t intervals over seeds; a cell of one seed has none.
+    Bands are t intervals over seeds; a cell of one seed has none.
     """
     shown = cells[cells["num_seeds"] > 0]
     for kind, look in KINDS.items():
         line = shown[shown["mask.kind"] == kind].sort_values("mask_ratio_achieved" if len(shown) else "mask.ratio")
         if line.empty:
             continue
-        half = line["top1_half_width"].astype(float).to_numpy()
-        bars = None if np.isnan(half).all() else np.nan_to_num(half)
-        ax.errorbar(100 * line["mask_ratio_achieved"], line["top1"], yerr=bars, label=kind, capsize=3, **look)
+        ratio, top1 = 100 * line["mask_ratio_achieved"].astype(float), line["top1"].astype(float)
+        ax.plot(ratio, top1, label=kind, **look)
+        band(ax, ratio, top1, line["top1_half_width"], look["color"])
+    scratch_level(ax, shown)
+    ax.set_xlabel("hidden cubes (%)")
+    ax.set_ylabel("top-1 accuracy (%)")
+    if len(shown):
+        accuracy_axis(ax, shown)
+    if "mask_ratio_achieved" in shown:
+        _ratio_ticks(ax, shown["mask_ratio_achieved"])
+    ax.legend(ncols=2, fontsize=8, loc="lower left")
+    name_missing(ax, cells)
+    return ax
+
+
+def paper_ratios(ax: Axes, cells: pd.DataFrame, paper_name: str) -> Axes:
+    """Draw the paper's own points over their masking ratio, beside ours and never among them: other videos, another scale."""
+    known = cells.dropna(subset=["paper", "mask.kind"])
+    for kind, look in KINDS.items():
+        points = known[known["mask.kind"] == kind].sort_values("mask.ratio")
+        if len(points):
+            ax.plot(
+                100 * points["mask.ratio"], points["paper"], label=kind, **look | {"markerfacecolor": "none", "linewidth": 0.8}
+            )
+    ax.set_title(f"the paper, {paper_name}", fontsize=9)
+    ax.set_xlabel("masking ratio (%)")
+    ax.set_xticks(sorted(set(100 * known["mask.ratio"])))
+    ax.xaxis.set_major_formatter("{x:.3g}")
+    ax.tick_params(axis="x", labelrotation=60)
+    low, high = known["paper"].min(), known["paper"].max()
+    ax.set_ylim(low - 1, high + 1)
+    ax.legend(fontsize=7)
+    return ax
+
+
+def band(ax: Axes, x: pd.Series, y: pd.Series, half_width: pd.Series, color: object) -> None:
+    """Shade the interval around a line where there is one, and mark its ends, so that it shows in print."""
+    half = half_width.astype(float).to_numpy()
+    known = np.isfinite(half)
+    if known.any():
+        xs, ys = x.to_numpy()[known], y.to_numpy()[known]
+        ax.fill_between(xs, ys - half[known], ys + half[known], color=color, alpha=0.15, linewidth=0)
+        ax.errorbar(xs, ys, yerr=half[known], fmt="none", ecolor=color, elinewidth=0.6, capsize=2)
+
+
+def scratch_level(ax: Axes, shown: pd.DataFrame) -> None:
+    """Draw the level of training from scratch, with its interval."""
     scratch = shown[shown["arm"] == "scratch"]
     if not scratch.empty:
         level, half_width = scratch["top1"].iloc[0], scratch["top1_half_width"].astype(float).iloc[0]
         ax.axhline(level, label="from scratch", **SCRATCH)
         if np.isfinite(half_width):
             ax.axhspan(level - half_width, level + half_width, color=SCRATCH["color"], alpha=0.12, linewidth=0)
-    ax.set_xlabel("hidden cubes (%)")
-    ax.set_ylabel("top-1 accuracy (%)")
-    if len(shown):
-        _accuracy_axis(ax, shown)
-    if "mask_ratio_achieved" in shown:
-        ax.set_xticks(sorted(set(100 * shown["mask_ratio_achieved"].dropna())))
-        ax.xaxis.set_major_formatter("{x:.4g}")
-    ax.legend(ncols=2, fontsize=8, loc="lower left")
+
+
+def name_missing(ax: Axes, cells: pd.DataFrame) -> None:
+    """Say in the figure which arms it lacks."""
     missing = list(cells.loc[cells["state"] != "done", "arm"])
     if missing:
-        ax.annotate(f"missing: {', '.join(missing)}", (0.01, 0.01), xycoords="axes fraction", fontsize=7, color="firebrick")
-    return ax
+        text = f"missing: {', '.join(missing)}"
+        ax.annotate(text, (0.0, 1.01), xycoords="axes fraction", fontsize=6, color="firebrick", va="bottom")
 
 
-def _accuracy_axis(ax: Axes, shown: pd.DataFrame) -> None:
+def _ratio_ticks(ax: Axes, achieved: pd.Series) -> None:
+    """Label each ratio once, leaving out those that would overlap their left neighbour."""
+    ticks: list[float] = []
+    for ratio in sorted(set(100 * achieved.dropna())):
+        if not ticks or ratio - ticks[-1] > 2.5:
+            ticks.append(ratio)
+    ax.set_xticks(ticks)
+    ax.xaxis.set_major_formatter("{x:.3g}")
+
+
+def accuracy_axis(ax: Axes, shown: pd.DataFrame) -> None:
     """Frame what is compared, ten points high at least so that noise looks small; chance as a line or in words."""
     half = shown["top1_half_width"].astype(float).fillna(0)
     low, high, chance = (shown["top1"] - half).min(), (shown["top1"] + half).max(), shown["chance"].iloc[0]
@@ -59,19 +111,9 @@ def _accuracy_axis(ax: Axes, shown: pd.DataFrame) -> None:
     ax.set_ylim(max(0.0, low - 1.5 * margin), min(100.0, high + margin))
 
 
-def seeds_note(cells: pd.DataFrame) -> str:
-    """Return what the error bars of a figure are."""
-    counts = sorted(set(cells.loc[cells["num_seeds"] > 0, "num_seeds"]))
-    if not counts:
-        return "no finished cell"
-    if counts == [1]:
-        return "one seed: no interval over seeds"
-    return f"bars: 95 % t interval over {' or '.join(map(str, counts))} seeds"
-
-
 def loss_vs_floors(ax: Axes, cells: pd.DataFrame) -> Axes:
     """Draw each arm's held-out pre-training loss beside what the trivial predictors reach under the same masks."""
-    shown = cells[cells["num_seeds"] > 0].dropna(subset=["pretrain_loss_heldout"])
+    shown = cells[(cells["num_seeds"] > 0) & cells["mask.kind"].notna()].dropna(subset=["pretrain_loss_heldout"])
     y = np.arange(len(shown))[::-1]
     for name, mark in FLOOR_MARKS.items():
         ax.plot(shown[f"pretrain_floor_{name}"], y, mark, color="0.45", markersize=8, label=f"floor: {name.replace('_', ' ')}")
@@ -88,7 +130,7 @@ def loss_vs_floors(ax: Axes, cells: pd.DataFrame) -> Axes:
 
 def pretraining_curves(ax: Axes, study: Study) -> Axes:
     """Draw the training loss of every finished pre-training; only curves of one mask can be compared with each other."""
-    rows = study.replicates.dropna(subset=["run.pretrain"]).drop_duplicates("run.pretrain")
+    rows = study.replicates.dropna(subset=["run.pretrain", "mask.kind"]).drop_duplicates("run.pretrain")
     for row in rows.to_dict("records"):
         curve = learning_curve(study.run_dir(row["run.pretrain"]))
         if curve.empty:
@@ -114,22 +156,30 @@ def _after_the_drop(ax: Axes) -> tuple[float, float]:
     return float(low - margin), float(high + 3 * margin)
 
 
-def reconstruction_sheet(study: Study, num_frames: int = 8) -> Figure | None:
-    """Draw original, masked input and reconstruction of one held-out clip for each mask kind; None if no run left any.
+def reconstruction_sheet(study: Study, by: str = "kind", num_frames: int = 8) -> Figure | None:
+    """Draw original, masked input and reconstruction of one held-out clip; None if fewer runs left any than make a comparison.
 
-    Of each kind the arm with the ratio nearest 0.875 is shown, so that kinds are seen at one ratio.
+    Args:
+        by: "kind": one run of each kind of mask, at the ratio nearest 0.875; "ratio": one tube run of each ratio.
     """
-    rows = study.replicates.dropna(subset=["run.pretrain"])
+    rows = study.replicates.dropna(subset=["run.pretrain", "mask.kind"])
+    if by == "ratio":
+        groups = [part for _, part in rows[rows["mask.kind"] == "tube"].groupby("mask.ratio")]
+    else:
+        of_kinds = (rows[rows["mask.kind"] == kind] for kind in KINDS)
+        groups = [part.iloc[(part["mask.ratio"] - 0.875).abs().argsort(kind="stable")] for part in of_kinds]
     sheets = []
-    for kind in KINDS:
-        of_kind = rows[rows["mask.kind"] == kind]
-        for row in of_kind.iloc[(of_kind["mask.ratio"] - 0.875).abs().argsort(kind="stable")].to_dict("records"):
-            file = study.run_dir(row["run.pretrain"]).reconstruction
-            if file.exists():
-                sheets.append((row["arm"], np.load(file)))
-                break
-    if not sheets:
+    for group in groups:
+        files = ((f"{row['mask.kind']} {row['mask.ratio']:g}", row["run.pretrain"]) for row in group.to_dict("records"))
+        found = next(((name, file) for name, id_ in files if (file := study.run_dir(id_).reconstruction).exists()), None)
+        if found:
+            sheets.append((found[0], np.load(found[1])))
+    if len(sheets) < (2 if by == "ratio" else 1):
         return None
+    return _sheet(sheets, num_frames)
+
+
+def _sheet(sheets: list[tuple[str, Any]], num_frames: int) -> Figure:
     figure, axes = plt.subplots(
         3 * len(sheets), num_frames, figsize=(WIDTH_IN * 1.2, WIDTH_IN * 0.16 * 3 * len(sheets)), squeeze=False
     )

@@ -1,107 +1,108 @@
-"""reports/<sweep>/: report.md, tables (csv), figures (png, pdf); from finished runs alone, the same bytes every time."""
+"""reports/<sweep>/: report.md, report.html, findings.md, tables, figures; of finished runs alone, the same bytes every time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
-from analysis import plots, style
+from analysis import style
 from analysis.collect import Study, hardware
-from analysis.table import cell_table, markdown, readable
-from analysis.words import in_words
+from analysis.figures import Drawn, draw_all
+from analysis.findings import page
+from analysis.formats import latex, markdown, pretraining_table, results_table
+from analysis.html import Section, config_details, write_html
+from analysis.table import cell_table
+from analysis.words import in_words, legend
 from vmae.errors import ResultsError
 from vmae.runs import STATES
+
+SYNTHETIC = "SYNTHETIC: numbers made up to try the analysis; nothing here was measured."
 
 
 @dataclass(frozen=True)
 class Report:
-    """Where a report stands, and its tables as text."""
+    """Where a report stands, its tables as text and its figures."""
 
     file: Path
-    ratio_plots: tuple[Path, ...]
+    html: Path
     tables: tuple[str, ...]
+    drawn: tuple[Drawn, ...]
+
+    @property
+    def ratio_plots(self) -> tuple[Path, ...]:
+        """The plots of accuracy over masking ratio."""
+        return tuple(d.files[0] for d in self.drawn if d.kind == "ratio")
 
 
 def write_report(study: Study, folder: Path) -> Report:
     """Write the report of a sweep; ResultsError (what is missing) if no cell is finished."""
     cells = cell_table(study)
     if not (cells["num_seeds"] > 0).any():
-        counts = _counts(study)
         raise ResultsError(
-            f"sweep {study.name}: no cell is finished ({counts}); run it with: python -m sweeps submit {study.name}"
+            f"sweep {study.name}: no cell is finished ({_counts(study)}); run it with: python -m sweeps submit {study.name}"
         )
     style.apply()
     (folder / "tables").mkdir(parents=True, exist_ok=True)
-    lines = [f"# {study.name}", "", str(study.plan["purpose"]), "", f"Runs: {_counts(study)}.", ""]
-    ratio_plots, tables = [], []
+    drawn = draw_all(study, cells, folder / "figures")
+    sections = [_head(study)]
+    tables = []
     for ablation in study.plan["ablations"]:
-        lines += [f"## {ablation['question']}", "", f"*Expected* ({ablation['paper']}): {ablation['expected']}", ""]
+        sections.append(_question(study, ablation))
         for dataset, part in cells[cells["ablation"] == ablation["name"]].groupby("dataset", sort=False):
-            stem = f"{ablation['name']}-{dataset}"
-            part.to_csv(folder / "tables" / f"{stem}.csv", index=False, lineterminator="\n")
-            ratio_plots.append(_ratio_plot(folder, stem, part))
-            text = markdown(readable(part))
-            tables.append(f"{ablation['name']}, {dataset}\n\n{text}")
-            lines += [
-                f"### {dataset}",
-                "",
-                *in_words(study, ablation, part),
-                "",
-                text,
-                "",
-                _legend(part, ablation["baseline"]),
-                "",
-            ]
-            lines += [
-                f"![accuracy over masking ratio](figures/{stem}-ratio.png)",
-                "",
-                f"Runs per cell, csv: tables/{stem}.csv.",
-                "",
-            ]
-    lines += _pretraining(study, folder, cells) + _provenance(study)
+            section, text = _answer(study, ablation, str(dataset), part, folder, drawn)
+            sections.append(section)
+            tables.append(text)
+    sections += [_pretraining(drawn), _provenance(study)]
+    (folder / "findings.md").write_text(page(study), encoding="utf-8")
     file = folder / "report.md"
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return Report(file, tuple(ratio_plots), tuple(tables))
+    file.write_text("\n".join(line for section in sections for line in section.markdown(folder)) + "\n", encoding="utf-8")
+    html = write_html(_title(study), [*sections, config_details(study)], folder / "report.html")
+    return Report(file, html, tuple(tables), tuple(drawn))
 
 
-def _ratio_plot(folder: Path, stem: str, cells: pd.DataFrame) -> Path:
-    figure, ax = plt.subplots(figsize=(style.WIDTH_IN, style.WIDTH_IN * 0.62))
-    plots.accuracy_vs_ratio(ax, cells)
-    ax.set_title(f"{cells['dataset'].iloc[0]} ({plots.seeds_note(cells)})", fontsize=9)
-    return style.save(figure, folder / "figures" / f"{stem}-ratio")[0]
+def _title(study: Study) -> str:
+    return f"{study.name} (SYNTHETIC)" if study.is_synthetic else study.name
 
 
-def _pretraining(study: Study, folder: Path, cells: pd.DataFrame) -> list[str]:
-    """Draw what the pre-trainings reached; the arms of the first data set stand for all, which share them."""
-    lines = ["## Pre-training", ""]
-    first = cells[cells["dataset"] == cells["dataset"].iloc[0]]
-    if "pretrain_loss_heldout" in first and first["pretrain_loss_heldout"].notna().any():
-        figure, ax = plt.subplots(figsize=(style.WIDTH_IN, style.WIDTH_IN * 0.55))
-        plots.loss_vs_floors(ax, first)
-        style.save(figure, folder / "figures" / "loss-vs-floors")
-        lines += ["![loss beside its trivial floors](figures/loss-vs-floors.png)", ""]
-    figure, ax = plt.subplots(figsize=(style.WIDTH_IN, style.WIDTH_IN * 0.55))
-    plots.pretraining_curves(ax, study)
-    style.save(figure, folder / "figures" / "pretraining-curves")
-    lines += ["![training loss](figures/pretraining-curves.png)", ""]
-    sheet = plots.reconstruction_sheet(study)
-    if sheet is not None:
-        style.save(sheet, folder / "figures" / "reconstruction")
-        lines += ["![original, masked input, reconstruction](figures/reconstruction.png)", ""]
-    return lines
+def _head(study: Study) -> Section:
+    lines = [str(study.plan["purpose"]), f"Runs: {_counts(study)}. Claims judged by these runs: findings.md."]
+    if study.is_synthetic:
+        lines.insert(0, f"**{SYNTHETIC}**")
+    lines += [f"Cannot be used: {problem}." for problem in study.problems]
+    return Section(_title(study), 1, lines)
 
 
-def _legend(cells: pd.DataFrame, baseline: str) -> str:
-    shown = cells[cells["num_seeds"] > 0]
-    se = shown["top1_video_se"].mean()
-    scored, expected = shown["num_scored"].min(), shown["num_expected"].max()
-    return (
-        f"top-1: {plots.seeds_note(cells)}; {scored} of {expected} test videos scored, which alone gives a standard error of "
-        f"about {se:.1f} points. Baseline: {baseline}. Differences: paired t test over seeds where there are two or more, else "
-        "McNemar's exact test over the test videos, which says nothing about another seed. "
-        "hidden: achieved masking ratio. Losses of different masks cannot be compared with each other, only with their floors."
+def _question(study: Study, ablation: Mapping[str, Any]) -> Section:
+    return Section(ablation["question"], 2, [f"*Expected* ({ablation['paper']}): {ablation['expected']}"])
+
+
+def _answer(
+    study: Study, ablation: Mapping[str, Any], dataset: str, part: pd.DataFrame, folder: Path, drawn: list[Drawn]
+) -> tuple[Section, str]:
+    """Write one table's files and return its section, and its text for the terminal."""
+    stem = f"{ablation['name']}-{dataset}"
+    shown = results_table(part, study.paper_name(dataset))
+    part.to_csv(folder / "tables" / f"{stem}.csv", index=False, lineterminator="\n")
+    note = f"% {SYNTHETIC}\n" if study.is_synthetic else ""
+    (folder / "tables" / f"{stem}.tex").write_text(f"{note}{latex(shown)}\n", encoding="utf-8")
+    (folder / "tables" / f"{stem}.md").write_text(f"{markdown(shown)}\n", encoding="utf-8")
+    trained = pretraining_table(part)
+    section = Section(
+        dataset,
+        3,
+        [*in_words(study, ablation, part), legend(study, part, ablation["baseline"], dataset)],
+        tables=[shown, *([trained] if len(trained) else [])],
+        figures=[d for d in drawn if (d.ablation, d.dataset) == (ablation["name"], dataset)],
+        footer=[f"With run ids: tables/{stem}.csv; for a paper: tables/{stem}.tex."],
+        runs=[id_ for ids in part["runs"] for id_ in ids.split()],
     )
+    return section, f"{ablation['name']}, {dataset}\n\n{markdown(shown)}"
+
+
+def _pretraining(drawn: list[Drawn]) -> Section:
+    return Section("Pre-training", 2, [], figures=[d for d in drawn if d.ablation is None])
 
 
 def _counts(study: Study) -> str:
@@ -109,16 +110,15 @@ def _counts(study: Study) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
 
 
-def _provenance(study: Study) -> list[str]:
+def _provenance(study: Study) -> Section:
     commits = {(r.provenance.get("commit"), r.provenance.get("dirty")) for r in study.results.values()}
     names = sorted(f"{commit or 'no checkout'}{' with local changes' if dirty else ''}" for commit, dirty in commits)
     mixed = "**Runs of different code are mixed here.** " if len(names) > 1 else ""
     hours = sum(float(r.compute.get("train_s", 0.0)) for r in study.results.values()) / 3600
-    return [
-        "## Where this comes from",
-        "",
+    lines = [
         f"- {mixed}Code: {'; '.join(names)}",
         f"- Machine: {'; '.join(hardware(study))}",
         f"- Training time of all runs together: {hours:.2f} h; seeds: {', '.join(map(str, study.plan['seeds']))}",
         "- Each cell's run ids are in its csv; a run's config, metrics and result are in the run directory of that name.",
     ]
+    return Section("Where this comes from", 2, ["\n".join(lines)])

@@ -19,6 +19,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "multi_block": {"color": _COLOURS[5], "marker": "P", "linestyle": (0, (1, 1))},
 }
 SCRATCH: Mapping[str, Any] = {"color": "0.35", "linestyle": "-."}
+PAPER: Mapping[str, Any] = {"color": "0.2", "marker": "D", "markerfacecolor": "none", "linestyle": "none", "markersize": 5}
+VERDICTS: Mapping[str, str] = {"better": "#0072b2", "worse": "#d55e00", "not distinguishable": "0.5"}
 CHANCE: Mapping[str, Any] = {"color": "0.6", "linestyle": ":"}
 WIDTH_IN = 5.5
 
@@ -45,10 +47,15 @@ def apply() -> None:
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as png and pdf without dates, and return the paths."""
+    """Write a figure as png, pdf and svg without dates, and return the paths."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
-    figure.savefig(paths[0], metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    undated = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+        "svg": {"Date": None, "Creator": None},
+    }
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in undated]
+    for path, metadata in zip(paths, undated.values(), strict=True):
+        figure.savefig(path, metadata=metadata)
     mpl.pyplot.close(figure)
     return paths

@@ -1,51 +1,103 @@
-"""The cells of a sweep as a table: mean, interval, n, difference to the baseline, floors, compute, run ids."""
+"""The cells of a sweep as a table: mean, interval, n, the paper's value, difference to the baseline, compute, flags, run ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis.collect import Study, predictions
-from analysis.compare import Difference, estimate, over_seeds, over_videos
+from analysis.collect import STAGES, Study, predictions
+from analysis.compare import Difference, estimate, holm, over_seeds, over_videos
+from analysis.paper import lookup
+from vmae.errors import ResultsError, near
 from vmae.results import FLOORS
 
 GROUP = ["ablation", "dataset", "arm"]
+COMPARED = ("baseline", "scratch")
+PRETRAIN_NUMBERS = (
+    "loss_heldout",
+    *(f"floor_{floor}" for floor in (*FLOORS, "chance")),
+    "floor_gap",
+    "train_s",
+    "retrieval_top1",
+)
 
 
-def cell_table(study: Study) -> pd.DataFrame:
-    """Return one row per cell in declared order; a cell with no finished seed has a state and no numbers."""
+def cell_table(study: Study, metric: str | None = None) -> pd.DataFrame:
+    """Return one row per cell in declared order; a cell with no finished seed has a state and no numbers.
+
+    Args:
+        metric: of evaluations, or `pretrain.<name>`, instead of what each ablation is compared by.
+
+    Raises:
+        ResultsError: no finished run has such a metric; with the near word.
+    """
+    if metric is not None:
+        column_of(study, metric)
     rows = []
     for (ablation, dataset, arm), cell in study.replicates.groupby(GROUP, sort=False):
+        asked = study.ablation(str(ablation))
+        name = metric or str(asked.get("metric", "top1"))
         done = cell[cell["state"] == "done"]
+        column = _column(name)
+        measured = done[np.isfinite(done[column].astype(float))] if column in done else done.iloc[:0]
+        paper = lookup(asked.get("paper_rows", {}).get(arm), study.paper_name(str(dataset)))
         row: dict[str, Any] = {
             "ablation": ablation,
             "dataset": dataset,
             "arm": arm,
+            "metric": name,
             "state": _state(cell),
-            "num_seeds": len(done),
+            "num_seeds": len(measured),
             "num_planned": len(cell),
+            "num_nan": len(done) - len(measured),
             "mask.kind": cell["mask.kind"].iloc[0],
             "mask.ratio": cell["mask.ratio"].iloc[0],
+            "method": cell["method"].iloc[0],
+            "paper": paper.value if paper else None,
+            "paper_source": paper.source if paper else None,
         }
-        if len(done):
-            row |= _numbers(study, done)
-            row |= _versus(study, str(ablation), str(dataset), done)
+        if len(measured):
+            row |= _numbers(measured, column)
+            row |= _versus(study, asked, str(dataset), measured, column)
         row["runs"] = " ".join(str(id_) for id_ in cell["run.evaluate"])
         rows.append(row)
-    return pd.DataFrame(rows)
+    cells = pd.DataFrame(rows)
+    for label in COMPARED:
+        _correct(cells, label)
+    return _flag(study, cells)
 
 
-def difference(study: Study, done: pd.DataFrame, other: pd.DataFrame) -> Difference | None:
+def column_of(study: Study, metric: str) -> str:
+    """Return the column of a metric; ResultsError with the near word where no finished run has it."""
+    frame = study.replicates
+    known = [c for c in frame.columns if frame[c].map(lambda v: isinstance(v, int | float) and not isinstance(v, bool)).any()]
+    names = sorted({c.removeprefix("evaluate.") for c in known if c.split(".")[0] in STAGES})
+    if names and metric not in names:
+        raise ResultsError(f"no finished run of {study.name} has metric {metric!r}{near(metric, names)}")
+    return _column(metric)
+
+
+def _column(metric: str) -> str:
+    return metric if metric.split(".")[0] in STAGES else f"evaluate.{metric}"
+
+
+def difference(study: Study, done: pd.DataFrame, other: pd.DataFrame, column: str = "evaluate.top1") -> Difference | None:
     """Compare two cells, paired by the seeds both have: over seeds if there are two or more, else over the test videos."""
     pairs = done.merge(other, on="seed", suffixes=("", ".other"))
+    pairs = pairs[np.isfinite(pairs[column].astype(float)) & np.isfinite(pairs[f"{column}.other"].astype(float))]
     if len(pairs) >= 2:
-        return over_seeds(list(pairs["evaluate.top1"]), list(pairs["evaluate.top1.other"]))
-    if len(pairs) == 1:
-        ids = pairs.iloc[0][["run.evaluate", "run.evaluate.other"]]
-        arm, base = (predictions(study.run_dir(str(id_))).set_index("video")["correct"] for id_ in ids)
-        both = arm.index.intersection(base.index)
-        return over_videos(list(arm[both]), list(base[both]))
+        return over_seeds(list(pairs[column]), list(pairs[f"{column}.other"]))
+    if len(pairs) == 1 and column == "evaluate.top1":
+        return over_videos(*paired_predictions(study, *pairs.iloc[0][["run.evaluate", "run.evaluate.other"]]))
     return None
+
+
+def paired_predictions(study: Study, arm: str, other: str) -> tuple[list[bool], list[bool]]:
+    """Return which videos two evaluations have right, of the videos that both scored, in one order."""
+    a, b = (predictions(study.run_dir(str(id_))).set_index("video")["correct"] for id_ in (arm, other))
+    both = a.index.intersection(b.index)
+    return list(a[both]), list(b[both])
 
 
 def finished(study: Study, ablation: str, dataset: str, arm: str) -> pd.DataFrame:
@@ -63,98 +115,108 @@ def _state(cell: pd.DataFrame) -> str:
     return f"{open_states.iloc[0]} ({num_done} of {len(cell)} done)"
 
 
-def _numbers(study: Study, done: pd.DataFrame) -> dict[str, Any]:
-    top1 = estimate(list(done["evaluate.top1"]))
-    assert top1 is not None
+def _numbers(done: pd.DataFrame, column: str) -> dict[str, Any]:
+    mean = estimate(list(done[column]))
+    assert mean is not None
     values: dict[str, Any] = {
-        "top1": top1.mean,
-        "top1_half_width": top1.half_width,
+        "value": mean.mean,
+        "value_half_width": mean.half_width,
+        "top1": float(done["evaluate.top1"].mean()),
+        "top1_half_width": getattr(estimate(list(done["evaluate.top1"])), "half_width", None),
         "top1_video_se": float(done["evaluate.top1_se"].mean()),
         "chance": float(done["evaluate.chance"].iloc[0]),
         "num_scored": int(done["evaluate.num_scored"].min()),
         "num_expected": int(done["evaluate.num_expected"].max()),
         "finetune_clips": int(done["finetune.num_clips"].iloc[0]),
+        "hours": float(sum(done[f"{s}.hours"].astype(float).mean() for s in STAGES if _has(done, f"{s}.hours"))),
+        "hours_of": "GPU" if bool(done["finetune.on_gpu"].iloc[0]) else "core",
     }
     if done["run.pretrain"].notna().all():
-        for name in ("loss_heldout", *(f"floor_{floor}" for floor in FLOORS), "floor_gap", "train_s"):
-            values[f"pretrain_{name}"] = float(done[f"pretrain.{name}"].mean())
+        for name in PRETRAIN_NUMBERS:
+            if _has(done, f"pretrain.{name}"):
+                values[f"pretrain_{name}"] = float(done[f"pretrain.{name}"].astype(float).mean())
         values["pretrain_beats_floors"] = bool(done["pretrain.beats_floors"].all())
-        values["mask_ratio_achieved"] = float(done["pretrain.mask_ratio_achieved"].iloc[0])
-        values["num_visible_cubes"] = int(done["pretrain.num_visible_cubes"].iloc[0])
+        for name, kind in (
+            ("mask_ratio_achieved", float),
+            ("num_visible_cubes", int),
+            ("num_videos", int),
+        ):
+            if _has(done, f"pretrain.{name}"):
+                values[name if name != "num_videos" else "pretrain_videos"] = kind(done[f"pretrain.{name}"].iloc[0])
         values["pretrain_clips"] = int(done["pretrain.num_clips"].iloc[0])
         values["pretrain_cubes"] = int(done["pretrain.num_encoder_cubes"].iloc[0])
+        for name in ("num_epochs", "num_steps"):
+            if _has(done, f"pretrain.{name}"):
+                values[f"pretrain_{name.removeprefix('num_')}"] = int(done[f"pretrain.{name}"].iloc[0])
     return values
 
 
-def _versus(study: Study, ablation: str, dataset: str, done: pd.DataFrame) -> dict[str, Any]:
-    baseline = next(a["baseline"] for a in study.plan["ablations"] if a["name"] == ablation)
+def _has(done: pd.DataFrame, column: str) -> bool:
+    return column in done and bool(done[column].notna().all())
+
+
+def _versus(study: Study, asked: Mapping[str, Any], dataset: str, done: pd.DataFrame, column: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for label, arm in (("baseline", baseline), ("scratch", "scratch")):
-        other = finished(study, ablation, dataset, arm)
+    for label, arm in (("baseline", asked["baseline"]), ("scratch", "scratch")):
+        other = finished(study, asked["name"], dataset, arm)
         if done["arm"].iloc[0] == arm or other.empty:
             continue
-        found = difference(study, done, other)
+        found = difference(study, done, other, column)
         if found:
             values |= {
                 f"vs_{label}": found.points,
                 f"vs_{label}_half_width": found.half_width,
                 f"vs_{label}_p": found.p_value,
+                f"vs_{label}_n": found.n,
                 f"vs_{label}_over": found.over,
-                f"vs_{label}_verdict": found.verdict,
+                f"vs_{label}_detectable": found.detectable,
             }
     return values
 
 
-def readable(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of a report: text cells, missing ones shown as their state."""
-    rows = []
-    for cell in cells.to_dict("records"):
-        is_shown = cell["num_seeds"] > 0
-        rows.append(
-            {
-                "arm": cell["arm"],
-                "top-1 %": _top1(cell) if is_shown else cell["state"],
-                "vs baseline": _gap(cell, "baseline") if is_shown else "",
-                "vs scratch": _gap(cell, "scratch") if is_shown else "",
-                "pre-training loss": _text(cell.get("pretrain_loss_heldout"), ".4f"),
-                "best floor": _text(_best_floor(cell), ".4f"),
-                "beats floors": _yes_no(cell.get("pretrain_beats_floors")),
-                "hidden": _text(cell.get("mask_ratio_achieved"), ".3f"),
-                "clips seen": _text(cell.get("pretrain_clips"), ",.0f"),
-            }
+def _correct(cells: pd.DataFrame, label: str) -> None:
+    """Add Holm's p values and the verdicts: the comparisons with one arm on one data set are one family."""
+    if f"vs_{label}_p" not in cells:
+        return
+    for _, part in cells.groupby(["ablation", "dataset"], sort=False):
+        cells.loc[part.index, f"vs_{label}_p_holm"] = holm(list(part[f"vs_{label}_p"]))
+    known = cells[f"vs_{label}_p"].notna()
+    cells[f"vs_{label}_verdict"] = None
+    cells.loc[known, f"vs_{label}_verdict"] = [
+        Difference(c[f"vs_{label}"], None, 1.0, int(c[f"vs_{label}_n"]), c[f"vs_{label}_over"]).verdict_at(
+            c[f"vs_{label}_p_holm"]
         )
-    return pd.DataFrame(rows)
+        for c in cells[known].to_dict("records")
+    ]
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """Return a frame as a markdown table."""
-    lines: list[Sequence[str]] = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).values.tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _flag(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
+    """Add `flags`: in what a cell differs from its baseline besides the question, as far as results tell."""
+    flags = []
+    for cell in cells.to_dict("records"):
+        found: list[str] = []
+        asked = study.ablation(cell["ablation"])
+        mine, base = (finished(study, cell["ablation"], cell["dataset"], arm) for arm in (cell["arm"], asked["baseline"]))
+        if len(mine) and len(base):
+            for stage, what in (("pretrain", "pre-training"), ("finetune", "fine-tuning")):
+                clips = [_one(part, f"{stage}.num_clips") for part in (mine, base)]
+                if None not in clips and clips[0] != clips[1]:
+                    found.append(f"{what} budget x {clips[0] / clips[1]:.3g}")
+            for column, what in (
+                ("evaluate.list_sha256", "other test list"),
+                ("evaluate.commit", "other code"),
+                ("evaluate.hardware", "other hardware"),
+            ):
+                if column in mine and set(mine[column]) != set(base[column]):
+                    found.append(what)
+        if any(_one(mine, f"{stage}.dirty") for stage in STAGES):
+            found.append("uncommitted code")
+        flags.append("; ".join(found))
+    cells["flags"] = flags
+    return cells
 
 
-def _top1(cell: Mapping[Any, Any]) -> str:
-    half = cell.get("top1_half_width")
-    spread = "" if half is None or pd.isna(half) else f" ± {half:.1f}"
-    note = "" if cell["state"] == "done" else f", {cell['state']}"
-    return f"{cell['top1']:.1f}{spread} (n = {cell['num_seeds']}{note})"
-
-
-def _gap(cell: Mapping[Any, Any], label: str) -> str:
-    points = cell.get(f"vs_{label}")
-    if points is None or pd.isna(points):
-        return ""
-    return f"{points:+.1f} ± {cell[f'vs_{label}_half_width']:.1f} {cell[f'vs_{label}_verdict']}"
-
-
-def _best_floor(cell: Mapping[Any, Any]) -> float | None:
-    floors = [cell.get(f"pretrain_floor_{name}") for name in FLOORS]
-    present = [floor for floor in floors if floor is not None and not pd.isna(floor)]
-    return min(present) if present else None
-
-
-def _text(value: Any, form: str) -> str:
-    return "" if value is None or pd.isna(value) else format(value, form)
-
-
-def _yes_no(value: Any) -> str:
-    return "" if value is None or pd.isna(value) else ("yes" if value else "no")
+def _one(part: pd.DataFrame, column: str) -> Any:
+    """Return the first value of a column, None where there is none."""
+    values = list(part[column].dropna()) if column in part else []
+    return values[0] if values else None

@@ -13,10 +13,49 @@ from analysis.table import finished
 def in_words(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> list[str]:
     """Return the report's sentences for one ablation on one data set, as a markdown list."""
     shown = cells[cells["num_seeds"] > 0]
+    if shown.empty:
+        return [f"- {_missing(cells)}"]
     sentences = [_missing(cells), _above_chance(study, shown), _beats_floors(shown), _versus_scratch(shown)]
     if shown["num_seeds"].max() == 1:
         sentences.append("One seed: differences between arms are differences between single runs and prove no ordering.")
-    return [f"- {sentence}" for sentence in sentences if sentence]
+    found = [f"- {sentence}" for sentence in sentences if sentence]
+    return ["\n".join(found)] if found else []
+
+
+def legend(study: Study, cells: pd.DataFrame, baseline: str, dataset: str) -> str:
+    """Return what the numbers of a table are."""
+    shown = cells[cells["num_seeds"] > 0]
+    if shown.empty:
+        return f"No arm is finished. Baseline: {baseline}."
+    paper_name = study.paper_name(dataset)
+    stand_in = "" if paper_name == dataset else f" The paper's numbers are of {paper_name}: another data set and another scale."
+    return (
+        f"{seeds_note(cells)}; {shown['num_scored'].min()} of {shown['num_expected'].max()} test videos scored, which alone "
+        f"gives a standard error of about {shown['top1_video_se'].mean():.1f} points. Baseline: {baseline}.{_detectable(shown)} "
+        "Differences: paired t test over seeds where there are two or more, else McNemar's exact test over the test videos, which "
+        f"says nothing about another seed; verdicts at 5 % after Holm's correction over the table.{stand_in} Losses of different "
+        "masks cannot be compared with each other, only with their floors."
+    )
+
+
+def seeds_note(cells: pd.DataFrame) -> str:
+    """Return what the intervals of a table or figure are."""
+    counts = sorted(set(cells.loc[cells["num_seeds"] > 0, "num_seeds"]))
+    if not counts:
+        return "no finished cell"
+    if counts == [1]:
+        return "one seed: no interval over seeds"
+    return f"95 % t intervals over {' or '.join(map(str, counts))} seeds"
+
+
+def _detectable(shown: pd.DataFrame) -> str:
+    column = "vs_baseline_detectable"
+    if column not in shown or not shown[column].notna().any():
+        return ""
+    return (
+        f" Smallest difference to it that such an experiment finds in four of five cases: {shown[column].min():.1f} to "
+        f"{shown[column].max():.1f} points."
+    )
 
 
 def _missing(cells: pd.DataFrame) -> str:
@@ -55,12 +94,12 @@ def _versus_scratch(shown: pd.DataFrame) -> str:
     if "vs_scratch" not in shown:
         return ""
     compared = shown.dropna(subset=["vs_scratch"])
-    by_verdict = {
-        verdict: [f"{c.arm} ({c.vs_scratch:+.1f})" for c in compared.itertuples() if c.vs_scratch_verdict == verdict]
-        for verdict in ("better", "worse", "not distinguishable")
-    }
+    by_verdict: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": []}
+    for c in compared.itertuples():
+        verdict = next(word for word in by_verdict if str(c.vs_scratch_verdict).startswith(word))
+        by_verdict[verdict].append(f"{c.arm} ({c.vs_scratch:+.1f})")
     parts = [f"{verdict}: {', '.join(arms)}" for verdict, arms in by_verdict.items() if arms]
     over = "seeds" if set(compared["vs_scratch_over"]) == {"seeds"} else "test videos of one seed"
-    return (
-        f"Against training from scratch for the same fine-tuning epochs, pre-training is {'; '.join(parts)} (5 %, over {over})."
-    )
+    scratch = shown.loc[shown["arm"] == "scratch", "finetune_clips"]
+    same = " for as many fine-tuning clips" if set(compared["finetune_clips"]) == set(scratch) else ""
+    return f"Against training from scratch{same}, pre-training is {'; '.join(parts)} (5 %, over {over})."

@@ -2,9 +2,19 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.compare import estimate, over_seeds, over_videos
+from analysis.compare import (
+    bootstrap,
+    detectable_over_seeds,
+    detectable_over_videos,
+    estimate,
+    holm,
+    over_seeds,
+    over_videos,
+)
 
 
 def test_the_interval_is_scipys():
@@ -40,7 +50,8 @@ def test_seeds_are_paired():
 def test_equal_arms_are_not_distinguishable_as_often_as_promised():
     rng = np.random.default_rng(1)
     verdicts = [over_seeds(list(rng.normal(0, 1, 4)), list(rng.normal(0, 1, 4))).verdict for _ in range(2000)]
-    assert np.mean([v != "not distinguishable" for v in verdicts]) == pytest.approx(0.05, abs=0.015)
+    assert np.mean([v in ("better", "worse") for v in verdicts]) == pytest.approx(0.05, abs=0.015)
+    assert set(verdicts) == {"better", "worse", "not distinguishable at n = 4"}
 
 
 def test_mcnemar_is_exact_and_conservative():
@@ -52,15 +63,77 @@ def test_mcnemar_is_exact_and_conservative():
         won, lost = int((a & ~b).sum()), int((~a & b).sum())
         assert found.p_value == pytest.approx(stats.binomtest(won, won + lost).pvalue)
         assert found.points == pytest.approx(100 * (a.mean() - b.mean()))
-        wrong += found.verdict != "not distinguishable"
+        wrong += found.verdict in ("better", "worse")
     assert wrong / 800 < 0.06
 
 
 def test_identical_predictions_differ_by_nothing():
     found = over_videos([True, False], [True, False])
-    assert (found.points, found.p_value, found.verdict) == (0.0, 1.0, "not distinguishable")
+    assert (found.points, found.p_value, found.verdict) == (0.0, 1.0, "not distinguishable at n = 2 videos")
 
 
 def test_other_videos_cannot_be_paired():
     with pytest.raises(ValueError, match="3 and 2 videos"):
         over_videos([True] * 3, [True] * 2)
+
+
+def holm_by_hand(p_values):
+    """Smallest first: the k-th of m is multiplied by m - k; none becomes smaller than one before it, nor larger than 1."""
+    corrected, worst = dict.fromkeys(range(len(p_values)), 1.0), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        worst = max(worst, (len(p_values) - rank) * p_values[i])
+        corrected[i] = min(1.0, worst)
+    return [corrected[i] for i in range(len(p_values))]
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_holm(p_values):
+    assert holm(p_values) == pytest.approx(holm_by_hand(p_values))
+    with_gap = holm([*p_values, float("nan")])
+    assert with_gap[:-1] == pytest.approx(holm(p_values))
+    assert np.isnan(with_gap[-1])
+
+
+def test_holm_holds_the_error_of_a_whole_table():
+    """Five arms all equal to the baseline: one is called different in at most 5 % of tables, uncorrected in far more."""
+    rng = np.random.default_rng(3)
+    base, arms = rng.normal(0, 1, (1500, 1, 4)), rng.normal(0, 1, (1500, 5, 4))
+    p_values = stats.ttest_rel(arms, np.broadcast_to(base, arms.shape), axis=2).pvalue
+    corrected = np.array([holm(row) for row in p_values])
+    assert np.mean((corrected < 0.05).any(axis=1)) < 0.065
+    assert np.mean((p_values < 0.05).any(axis=1)) > 0.12
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_the_detectable_difference_is_found_four_times_of_five(n):
+    sd = 2.0
+    truth = detectable_over_seeds(sd, n)
+    gaps = np.random.default_rng(n).normal(truth, sd, (8000, n))
+    found = stats.ttest_1samp(gaps, 0, axis=1).pvalue < 0.05
+    assert np.mean(found) == pytest.approx(0.8, abs=0.02)
+    assert detectable_over_seeds(sd, 1) is None
+
+
+def test_the_detectable_difference_over_videos_is_found_four_times_of_five():
+    n, share = 2000, 0.3
+    truth = detectable_over_videos(share, n) / 100
+    rng = np.random.default_rng(4)
+    found = 0
+    for won, lost, _ in rng.multinomial(n, [(share + truth) / 2, (share - truth) / 2, 1 - share], size=1500):
+        found += stats.binomtest(int(won), int(won + lost)).pvalue < 0.05
+    assert found / 1500 == pytest.approx(0.8, abs=0.04)
+
+
+def test_the_bootstrap_covers_and_agrees_with_the_normal_interval():
+    rng = np.random.default_rng(5)
+    truth, hits = 5.0, 0
+    for i in range(300):
+        base = rng.random(1000) < 0.6
+        arm = np.where(rng.random(1000) < 0.8, base, rng.random(1000) < 0.85)
+        low, high = bootstrap(arm, base, seed=i)
+        hits += low <= truth <= high
+        found = over_videos(arm, base)
+        assert low == pytest.approx(found.points - found.half_width, abs=0.35)
+        assert high == pytest.approx(found.points + found.half_width, abs=0.35)
+    assert hits / 300 == pytest.approx(0.95, abs=0.035)
+    assert bootstrap(arm, base) == bootstrap(arm, base), "seeded"

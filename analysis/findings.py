@@ -1,0 +1,114 @@
+"""The findings page: each claim against the finished runs; what was not run is said to be not run."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.claims import CLAIMS, Check, Claim
+from analysis.collect import Study
+from analysis.compare import Difference, holm, over_seeds
+from analysis.table import difference, finished
+
+NOT_RUN, NOT_DISTINGUISHABLE = "not run", "not distinguishable"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one comparison on one data set says of a claim: supported, contradicted, not distinguishable, not run."""
+
+    claim: Claim
+    check: Check | None
+    dataset: str
+    status: str
+    numbers: str = ""
+    runs: tuple[str, ...] = ()
+
+
+def findings(study: Study) -> list[Finding]:
+    """Judge every claim, each comparison on each data set, at 5 % after Holm's correction over the whole page."""
+    asked = [(claim, check, dataset, *_compare(study, check, dataset)) for claim, check, dataset in _asked(study)]
+    corrected = holm([found.p_value if found else np.nan for *_, found, _ in asked])
+    judged: dict[str, list[Finding]] = {}
+    for (claim, check, dataset, found, runs), p_value in zip(asked, corrected, strict=True):
+        judged.setdefault(claim.id, []).append(_judge(claim, check, dataset, found, runs, p_value))
+    return [finding for claim in CLAIMS for finding in judged.get(claim.id, [Finding(claim, None, "", _unasked(claim))])]
+
+
+def page(study: Study) -> str:
+    """Return the findings as markdown."""
+    found = findings(study)
+    counts = Counter(finding.status for finding in found if finding.check)
+    head = ", ".join(f"{n} {status}" for status, n in counts.items()) or "no comparison of them is in this sweep"
+    lines = [
+        f"# Findings: {study.name}{' (SYNTHETIC)' if study.is_synthetic else ''}",
+        "",
+        f"Claims of the paper and of a review of it, judged by the finished runs: {head}. At 5 %, corrected for all comparisons of "
+        "this page by Holm's rule; data sets that stand in for the paper's say nothing about the paper's own numbers.",
+        "",
+        "| claim | statement | the paper's evidence | comparison | data set | finding | numbers | runs |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for finding in found:
+        claim, check = finding.claim, finding.check
+        word = "best ratio below" if check and check.kind == "lower ratio" else "above"
+        what = f"{check.ablation}: {check.arm} {word} {check.versus}" if check else ""
+        cells = (claim.id, claim.statement, claim.evidence, what, finding.dataset, finding.status, finding.numbers)
+        lines.append(f"| {' | '.join(cells)} | {' '.join(finding.runs)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _unasked(claim: Claim) -> str:
+    return f"not judged by runs: {claim.why_not}" if claim.why_not else NOT_RUN
+
+
+def _asked(study: Study) -> Iterator[tuple[Claim, Check, str]]:
+    """Yield the comparisons that the sweep planned: both arms (or kinds of mask) on a data set."""
+    frame = study.replicates
+    for claim in CLAIMS:
+        for check in claim.checks:
+            part = frame[frame["ablation"] == check.ablation]
+            for dataset in part["dataset"].unique():
+                arms = set(part.loc[part["dataset"] == dataset, "arm"])
+                wanted = {check.arm, check.versus}
+                present = wanted <= (arms if check.kind == "better" else {arm.split()[0] for arm in arms})
+                if present:
+                    yield claim, check, dataset
+
+
+def _compare(study: Study, check: Check, dataset: str) -> tuple[Difference | None, tuple[str, ...]]:
+    if check.kind == "lower ratio":
+        return _compare_ratios(study, check, dataset)
+    mine, other = (finished(study, check.ablation, dataset, arm) for arm in (check.arm, check.versus))
+    if mine.empty or other.empty:
+        return None, ()
+    return difference(study, mine, other), (*mine["run.evaluate"], *other["run.evaluate"])
+
+
+def _compare_ratios(study: Study, check: Check, dataset: str) -> tuple[Difference | None, tuple[str, ...]]:
+    """Compare the best ratio of two kinds of mask, seed by seed: `versus` less `arm`, in percent, so that above 0 is lower."""
+    frame = study.replicates
+    part = frame[(frame["ablation"] == check.ablation) & (frame["dataset"] == dataset)]
+    best: list[pd.Series] = []
+    runs: list[str] = []
+    for kind in (check.versus, check.arm):
+        arms = part[part["arm"].str.split().str[0] == kind]
+        if arms.empty or (arms["state"] != "done").any():
+            return None, ()
+        runs += list(arms["run.evaluate"])
+        best.append(arms.loc[arms.groupby("seed")["evaluate.top1"].idxmax()].set_index("seed")["mask.ratio"] * 100)
+    if len(best[0]) < 2:
+        return None, ()
+    return over_seeds(list(best[0]), list(best[1].loc[best[0].index])), tuple(runs)
+
+
+def _judge(claim: Claim, check: Check, dataset: str, found: Difference | None, runs: tuple[str, ...], p_value: float) -> Finding:
+    if found is None:
+        return Finding(claim, check, dataset, NOT_RUN)
+    verdict = found.verdict_at(p_value)
+    status = {"better": "supported", "worse": "contradicted"}.get(verdict, verdict)
+    unit = " points of ratio" if check.kind == "lower ratio" else " points"
+    half = f" ± {found.half_width:.1f}" if found.half_width is not None else ""
+    return Finding(claim, check, dataset, status, f"{found.points:+.1f}{half}{unit}, n = {found.n} {found.over}", runs)

@@ -1,0 +1,71 @@
+"""Two arms beside each other, in sentences: what each reached, how sure their difference is, in what they differ."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from analysis.collect import Study
+from analysis.compare import POWER, bootstrap, estimate, over_seeds, over_videos
+from analysis.table import finished, paired_predictions
+from vmae.errors import ResultsError, near
+from vmae.recipe import leaves
+from vmae.runs import RunDir
+
+
+def compare_arms(study: Study, arm: str, other: str, ablation: str | None = None, dataset: str | None = None) -> Iterator[str]:
+    """Yield the lines of `compare`, for each table that has both arms.
+
+    Raises ResultsError for unknown names with the near word, and where no table has both arms.
+    """
+    frame = study.replicates
+    for column, wanted in (("ablation", ablation), ("dataset", dataset), ("arm", arm), ("arm", other)):
+        if wanted is not None and wanted not in (known := sorted(set(frame[column]))):
+            raise ResultsError(f"{study.name} has no {column} {wanted!r}{near(wanted, known)}")
+    is_found = False
+    for (question, data), part in frame.groupby(["ablation", "dataset"], sort=False):
+        chosen = ablation in (None, question) and dataset in (None, data) and {arm, other} <= set(part["arm"])
+        if chosen:
+            is_found = True
+            yield f"{question}, {data}"
+            yield from (f"  {line}" for line in _compare(study, str(question), str(data), arm, other))
+    if not is_found:
+        raise ResultsError(f"no table of {study.name} has both {arm!r} and {other!r}")
+
+
+def _compare(study: Study, ablation: str, dataset: str, arm: str, other: str) -> Iterator[str]:
+    done = [finished(study, ablation, dataset, name) for name in (arm, other)]
+    for name, part in zip((arm, other), done, strict=True):
+        found = estimate(list(part["evaluate.top1"])) if len(part) else None
+        yield f"{name}: top-1 {found.text()} %" if found else f"{name}: no finished run"
+    if any(part.empty for part in done):
+        return
+    pairs = done[0].merge(done[1], on="seed", suffixes=("", ".other"))
+    if len(pairs) >= 2:
+        over = over_seeds(list(pairs["evaluate.top1"]), list(pairs["evaluate.top1.other"]))
+        yield (
+            f"over {over.n} seeds: {over.points:+.2f} ± {over.half_width:.2f} points, paired t test p = {over.p_value:.3g}: "
+            f"{over.verdict}; a true difference of {over.detectable:.2f} would be found in {POWER:.0%} of such experiments"
+        )
+    for pair in pairs.to_dict("records"):
+        yield _over_videos(study, pair)
+    yield from _settings(study, pairs)
+
+
+def _over_videos(study: Study, pair: Mapping[Any, Any]) -> str:
+    right = paired_predictions(study, str(pair["run.evaluate"]), str(pair["run.evaluate.other"]))
+    found, (low, high) = over_videos(*right), bootstrap(*right)
+    return (
+        f"seed {pair['seed']}, over {found.n} videos: {found.points:+.2f} points, McNemar p = {found.p_value:.3g}, paired "
+        f"bootstrap {low:+.2f} to {high:+.2f}: {found.verdict}"
+    )
+
+
+def _settings(study: Study, pairs: pd.DataFrame) -> Iterator[str]:
+    if pairs.empty:
+        return
+    first = pairs.iloc[0]
+    a, b = (leaves(RunDir(study.run_dir(str(first[f"run.evaluate{end}"])).path).load()) for end in ("", ".other"))
+    for path in sorted(set(a) | set(b)):
+        if a.get(path, "absent") != b.get(path, "absent"):
+            yield f"setting {path}: {a.get(path, 'absent')} against {b.get(path, 'absent')}"
