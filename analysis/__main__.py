@@ -8,7 +8,7 @@ import typer
 
 from vmae.cli import exit_with_message
 from vmae.errors import ResultsError, near
-from vmae.runs import Store, default_root
+from vmae.files import default_root
 
 if TYPE_CHECKING:
     from analysis.collect import Study
@@ -141,6 +141,7 @@ def collect(
 
 def _study(name: str, runs: Path | None) -> "Study":
     from analysis.collect import load_study
+    from vmae.runs import Store
 
     return load_study(Store((runs or default_root()).absolute()), name)
 

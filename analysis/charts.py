@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from analysis.collect import Study, learning_curve
 from analysis.plots import accuracy_axis, band, name_missing, scratch_level
-from analysis.style import KINDS, VERDICTS
+from analysis.style import KINDS, PAPER, VERDICTS
 
 Settings = Mapping[str, Mapping[str, Any]]  # by arm
 SUBSET, EPOCHS, DEPTH = "pretrain.subset.num_videos", "pretrain.optim.epochs", "pretrain.decoder.depth"
@@ -113,8 +113,10 @@ def heat_map(ax: Axes, cells: pd.DataFrame) -> Axes:
     return ax
 
 
-def decoder_depth(axes: tuple[Axes, Axes], cells: pd.DataFrame, settings: Settings) -> tuple[Axes, Axes]:
-    """Draw accuracy, and memory where it was measured else time, over the blocks of the decoder."""
+def decoder_depth(
+    axes: tuple[Axes, Axes], cells: pd.DataFrame, settings: Settings, paper_memory_gb: Mapping[int, float]
+) -> tuple[Axes, Axes]:
+    """Draw accuracy, and memory where it was measured else time, over the blocks of the decoder; the paper's memory beside."""
     shown = cells[cells["num_seeds"] > 0].copy()
     shown["depth"] = [int(settings[arm][DEPTH]) for arm in shown["arm"]]
     shown = shown.sort_values("depth")
@@ -128,6 +130,15 @@ def decoder_depth(axes: tuple[Axes, Axes], cells: pd.DataFrame, settings: Settin
     axes[1].plot(depth, shown[column] if has_memory else shown["pretrain_train_s"] / 60, **KINDS["random"])
     axes[1].set_ylabel("peak memory of pre-training (GB)" if has_memory else "pre-training time (min)")
     axes[1].set_ylim(bottom=0)
+    if paper_memory_gb:
+        theirs = axes[1] if has_memory else axes[1].twinx()
+        theirs.plot(list(paper_memory_gb), list(paper_memory_gb.values()), label="paper", **PAPER)
+        theirs.set_ylim(bottom=0)
+        theirs.grid(False)
+        theirs.legend(fontsize=7, loc="lower right")
+        if not has_memory:
+            theirs.set_ylabel("the paper's memory (GB)")
+            theirs.spines["right"].set_visible(True)
     for ax in axes:
         ax.set_xticks(list(depth))
         ax.set_xlabel("decoder blocks")
@@ -149,5 +160,6 @@ def finetuning_curves(ax: Axes, study: Study, cells: pd.DataFrame) -> Axes:
             ax.plot(mean.index, mean, color=look["color"], linestyle=style, linewidth=1, label=str(arm))
     ax.set_xlabel("fine-tuning epoch")
     ax.set_ylabel("training loss")
-    ax.legend(fontsize=6, ncols=2)
+    if ax.lines:
+        ax.legend(fontsize=6, ncols=2)
     return ax

@@ -10,6 +10,7 @@ from scipy import optimize, stats
 CONFIDENCE = 0.95
 POWER = 0.8
 NUM_RESAMPLES = 10_000
+ROUNDING = 1e-9  # points; differences of accuracies that differ by less are equal
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def over_seeds(arm: Sequence[float], baseline: Sequence[float]) -> Difference:
     mean = estimate(list(gaps))
     assert mean is not None, "there are pairs"
     assert mean.half_width is not None, "there are two pairs or more"
-    if np.ptp(gaps) == 0:
-        p_value = 1.0 if gaps[0] == 0 else 0.0
+    if np.ptp(gaps) < ROUNDING:
+        p_value = 1.0 if abs(gaps[0]) < ROUNDING else 0.0
     else:
         p_value = float(stats.ttest_rel(arm, baseline).pvalue)
     return Difference(mean.mean, mean.half_width, p_value, mean.n, "seeds", detectable_over_seeds(gaps.std(ddof=1), mean.n))

@@ -1,16 +1,21 @@
 """Which figures a study's results allow, drawn from the plan's content; each with a caption that says what it shows."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import Progress
 
 from analysis import charts, plots, style
 from analysis.collect import Study
+from analysis.paper import lookup
 from analysis.words import seeds_note
 from vmae.errors import ResultsError, near
 
@@ -27,48 +32,90 @@ class Drawn:
     dataset: str | None = None
 
 
+NUM_MANY = 20  # figures that take longer to draw than processes to start
 MEMORY = "gpu_mem_GB_bs16_1gpu"  # in paper.csv, Table 1a
 Made = tuple[Figure, str] | None  # a figure and its caption, or nothing where there is nothing to draw
 OfTable = Callable[[Study, Mapping[str, Any], pd.DataFrame], Made]
 OfStudy = Callable[[Study, pd.DataFrame], Made]
 
 
-def draw_all(study: Study, cells: pd.DataFrame, folder: Path, only: str | None = None) -> list[Drawn]:
-    """Draw what the results allow into `folder` as png, pdf and svg.
+@dataclass(frozen=True)
+class _Task:
+    """One figure that may come to something; `ablation` and `dataset` are None where it is of the whole sweep."""
+
+    kind: str
+    ablation: str | None = None
+    dataset: str | None = None
+
+
+def draw_all(study: Study, cells: pd.DataFrame, folder: Path, only: str | None = None, num_workers: int = 1) -> list[Drawn]:
+    """Draw what the results allow into `folder` as png, pdf and svg; with a progress bar where there are many.
 
     Args:
         only: one kind of figure.
+        num_workers: processes that draw; the files are the same.
 
     Raises:
         ResultsError: unknown kind, with the near word.
     """
     if only is not None and only not in (known := (*OF_TABLES, *OF_STUDIES)):
         raise ResultsError(f"no figure {only!r}{near(only, known)}")
-    style.apply()
-    return [drawn for drawn in _draw(study, cells, folder, only) if drawn]
+    tasks = [task for task in _tasks(study, cells) if only in (None, task.kind)]
+    drawer = _Drawer(study, cells, folder)
+    with Progress(console=Console(stderr=True), transient=True, disable=len(tasks) < NUM_MANY) as bar:
+        if num_workers > 1 and len(tasks) >= NUM_MANY:
+            # Spawned, not forked: the caller may hold threads.
+            with ProcessPoolExecutor(num_workers, get_context("spawn"), _become, (drawer,)) as pool:
+                drawn = list(bar.track(pool.map(_draw_there, tasks, chunksize=2), len(tasks), description="figures"))
+        else:
+            drawn = [drawer.draw(task) for task in bar.track(tasks, description="figures")]
+    return [one for one in drawn if one]
 
 
-def _draw(study: Study, cells: pd.DataFrame, folder: Path, only: str | None) -> Iterator[Drawn | None]:
+def _tasks(study: Study, cells: pd.DataFrame) -> Iterator[_Task]:
     for ablation in study.plan["ablations"]:
         for dataset, part in cells[cells["ablation"] == ablation["name"]].groupby("dataset", sort=False):
-            for kind, make in OF_TABLES.items():
-                if only in (None, kind) and (part["num_seeds"] > 0).any():
-                    stem = folder / f"{ablation['name']}-{dataset}-{kind}"
-                    yield _save(study, kind, make(study, ablation, part), stem, ablation["name"], str(dataset))
-    for kind, draw in OF_STUDIES.items():
-        if only in (None, kind):
-            yield _save(study, kind, draw(study, cells), folder / kind, None, None)
+            if (part["num_seeds"] > 0).any():
+                yield from (_Task(kind, ablation["name"], str(dataset)) for kind in OF_TABLES)
+    yield from (_Task(kind) for kind in OF_STUDIES)
 
 
-def _save(study: Study, kind: str, made: Made, stem: Path, ablation: str | None, dataset: str | None) -> Drawn | None:
+@dataclass(frozen=True)
+class _Drawer:
+    study: Study
+    cells: pd.DataFrame
+    folder: Path
+
+    def draw(self, task: _Task) -> Drawn | None:
+        """Draw one figure, None where there is nothing to draw."""
+        style.apply()
+        if task.ablation is None:
+            return _save(self.study, task, OF_STUDIES[task.kind](self.study, self.cells), self.folder / task.kind)
+        part = self.cells[(self.cells["ablation"] == task.ablation) & (self.cells["dataset"] == task.dataset)]
+        made = OF_TABLES[task.kind](self.study, self.study.ablation(task.ablation), part)
+        return _save(self.study, task, made, self.folder / f"{task.ablation}-{task.dataset}-{task.kind}")
+
+
+_HERE: list[_Drawer] = []  # of a drawing process
+
+
+def _become(drawer: _Drawer) -> None:
+    _HERE[:] = [drawer]
+
+
+def _draw_there(task: _Task) -> Drawn | None:
+    return _HERE[0].draw(task)
+
+
+def _save(study: Study, task: _Task, made: Made, stem: Path) -> Drawn | None:
     if made is None:
         return None
     figure, caption = made
     if study.is_synthetic:
         figure.text(0.5, 0.5, "SYNTHETIC", fontsize=40, color="0.5", alpha=0.25, rotation=25, ha="center", va="center")
         caption = f"SYNTHETIC. {caption}"
-    title = " ".join(word for word in (kind.replace("-", " "), ablation, dataset) if word)
-    return Drawn(kind, title, caption, tuple(style.save(figure, stem)), ablation, dataset)
+    title = " ".join(word for word in (task.kind.replace("-", " "), task.ablation, task.dataset) if word)
+    return Drawn(task.kind, title, caption, tuple(style.save(figure, stem)), task.ablation, task.dataset)
 
 
 def settings_of(study: Study, ablation: str, dataset: str) -> dict[str, Mapping[str, Any]]:
@@ -146,12 +193,16 @@ def _depth(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Ma
     if len(shown) < 2 or not all(charts.DEPTH in settings[arm] for arm in shown["arm"]):
         return None
     figure, axes = plt.subplots(1, 2, **_sized(0.45, 1.2))
-    charts.decoder_depth(tuple(axes), cells, settings)
+    depths = sorted({int(settings[arm][charts.DEPTH]) for arm in shown["arm"]})
+    memory = {
+        depth: lookup({"table": "vmae.t1a", "case": f"decoder_depth={depth}", "dataset": "-", "metric": MEMORY}, "-")
+        for depth in depths
+    }
+    theirs = {depth: found.value for depth, found in memory.items() if found and found.value is not None}
+    charts.decoder_depth(tuple(axes), cells, settings, theirs)
     figure.tight_layout()
-    return (
-        figure,
-        f"Accuracy and cost over the depth of the decoder; {seeds_note(cells)}.{theirs}",
-    )
+    beside = " Diamonds: the paper's memory for ViT-B with 16 clips per GPU." if theirs else ""
+    return figure, f"Accuracy and cost over the depth of the decoder; {seeds_note(cells)}.{beside}"
 
 
 def _finetuning(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Made:

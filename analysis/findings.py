@@ -45,8 +45,8 @@ def page(study: Study) -> str:
     lines = [
         f"# Findings: {study.name}{' (SYNTHETIC)' if study.is_synthetic else ''}",
         "",
-        f"Claims of the paper and of a review of it, judged by the finished runs: {head}. At 5 %, corrected for all comparisons of "
-        "this page by Holm's rule; data sets that stand in for the paper's say nothing about the paper's own numbers.",
+        f"Claims of the paper and of a review of it, judged by the finished runs: {head}. At 5 %, corrected for all comparisons "
+        "of this page by Holm's rule; data sets that stand in for the paper's say nothing about the paper's own numbers.",
         "",
         "| claim | statement | the paper's evidence | comparison | data set | finding | numbers | runs |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -58,13 +58,14 @@ def pretraining_table(cells: pd.DataFrame) -> pd.DataFrame:
             "beats floors": _yes_no(cell.get("pretrain_beats_floors")),
             "hidden": _text(cell.get("mask_ratio_achieved"), ".3f"),
             "videos": _text(cell.get("pretrain_videos"), ",.0f"),
+            "steps": _text(cell.get("pretrain_steps"), ",.0f"),
             "visible cubes seen": _text(cell.get("pretrain_cubes"), ",.0f"),
             "retrieval %": _text(cell.get("pretrain_retrieval_top1"), ".1f"),
         }
         for cell in cells.to_dict("records")
         if not _absent(cell.get("pretrain_loss_heldout"))
     ]
-    return _without_empty(pd.DataFrame(rows), ("hidden", "retrieval %", "videos")) if rows else pd.DataFrame()
+    return _without_empty(pd.DataFrame(rows), ("hidden", "retrieval %", "videos", "steps")) if rows else pd.DataFrame()
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""The index of all runs of a store: one tidy row per run, kept in a parquet file beside them, rebuilt from them whenever in doubt.
+"""The index of all runs of a store: a row per run, in a parquet file beside them, rebuilt from them whenever in doubt.
 
 Only results that changed since are read again. What cannot be used is named and left out; it never stops the others.
 """
@@ -45,7 +45,7 @@ class Index:
         if path.suffix == ".csv":
             write_atomic(path, self.frame.to_csv(lineterminator="\n").encode())
         else:
-            write_atomic(path, lambda temporary: _write(self.frame, temporary))
+            write_atomic(path, lambda temporary: pq.write_table(_table(self.frame), temporary))
 
 
 def collect_runs(root: Path) -> Index:
@@ -56,47 +56,45 @@ def collect_runs(root: Path) -> Index:
     stamps = dict(zip(known.index, known["stamp"], strict=True)) if len(known) else {}
     rows: dict[str, dict[str, Any]] = {}
     kept, problems = [], []
-    for id_, folder, stamp in _results(root):
+    for id_, stamp in sorted(_runs(root)):
+        folder = root / id_
+        if stamp is None:
+            problems.append(f"{folder}: no config.json, so it is no run")
+            continue
         if stamps.get(id_) == stamp:
             kept.append(id_)
             continue
         try:
-            rows[id_] = _row(id_, folder) | {"stamp": stamp}
+            rows[id_] = _row(folder) | {"stamp": stamp}
         except (ResultsError, KeyError, TypeError, ValueError, OSError) as error:
             problems.append(f"{folder}: {_reason(error)}")
-    problems += [f"{path}: no config.json, so it is no run" for path in _foreign(root)]
     if not rows and len(kept) == len(known):
         return Index(file, known, 0, tuple(problems))
-    frame = _ordered(pd.concat([known.loc[kept], pd.DataFrame.from_dict(rows, orient="index")]) if len(kept) else _framed(rows))
-    write_atomic(file, lambda temporary: _write(frame, temporary))
-    return Index(file, frame, len(rows), tuple(problems))
+    table = _table(_ordered(pd.concat([known.loc[kept], _framed(rows)]) if kept else _framed(rows)))
+    write_atomic(file, lambda temporary: pq.write_table(table, temporary))
+    return Index(file, table.to_pandas(), len(rows), tuple(problems))
 
 
-def _results(root: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield run id, folder and stamp (time of change and size of result.json) of every finished run."""
+def _runs(root: Path) -> Iterator[tuple[str, str | None]]:
+    """Yield id and stamp (time of change and size of result.json) of every finished run; None for a folder that is no run."""
     with os.scandir(root) as entries:
-        for entry in entries:
-            try:
-                found = os.stat(f"{entry.path}/result.json")
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            yield entry.name, entry.path, f"{found.st_mtime_ns} {found.st_size}"
+        folders = [e.name for e in entries if e.is_dir() and e.name not in NOT_RUNS and not e.name.startswith(".")]
+    for name in folders:
+        try:
+            found = (root / name / "result.json").stat()
+        except FileNotFoundError:
+            if not any((root / name / file).exists() for file in ("config.json", "adopted.json")):
+                yield name, None
+        else:
+            yield name, f"{found.st_mtime_ns} {found.st_size}"
 
 
-def _foreign(root: Path) -> Iterator[str]:
-    with os.scandir(root) as entries:
-        folders = sorted(e.path for e in entries if e.is_dir() and e.name not in NOT_RUNS and not e.name.startswith("."))
-    yield from (path for path in folders if not os.path.exists(f"{path}/config.json"))
-
-
-def _row(id_: str, folder: str) -> dict[str, Any]:
-    """Read one run; ResultsError where result and config are not those of this directory."""
-    with open(f"{folder}/result.json", encoding="utf-8") as file:
-        result = json.load(file)
-    if result["run_id"] != id_:
+def _row(folder: Path) -> dict[str, Any]:
+    """Read one run; ResultsError where the result is not of this directory."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    if result["run_id"] != folder.name:
         raise ResultsError(f"result.json is of run {result['run_id']}: it was copied here")
-    with open(f"{folder}/config.json", encoding="utf-8") as file:
-        config = json.load(file)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     row = {"cell_id": result["cell_id"], "stage": result["stage"], "status": result["status"]}
     for part in ("metrics", "compute"):
         row |= {f"{part}.{name}": _plain(value) for name, value in result[part].items()}
@@ -122,14 +120,14 @@ def _reason(error: Exception) -> str:
     return f"has no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _framed(rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def _framed(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index") if rows else pd.DataFrame({"stamp": []})
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame in an order that does not depend on when which run was read; mixed columns as text."""
     frame = frame.sort_index()[sorted(frame.columns)]
-    for column in frame.columns[frame.dtypes == object]:
+    for column in (name for name in frame if pd.api.types.is_object_dtype(frame[name])):
         kinds = {type(value) for value in frame[column] if value is not None and value == value}
         if kinds == {int} or kinds == {int, float}:
             frame[column] = frame[column].astype(float)
@@ -138,9 +136,9 @@ def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _write(frame: pd.DataFrame, path: Path) -> None:
+def _table(frame: pd.DataFrame) -> pa.Table:
     table = pa.Table.from_pandas(frame)
-    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), b"vmae": SCHEMA.encode()}), path)
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"vmae": SCHEMA.encode()})
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -151,4 +149,5 @@ def _read(file: Path) -> pd.DataFrame:
         return pd.DataFrame({"stamp": []})
     if (table.schema.metadata or {}).get(b"vmae") != SCHEMA.encode():
         return pd.DataFrame({"stamp": []})
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

@@ -46,7 +46,7 @@ def paper_ratios(ax: Axes, cells: pd.DataFrame, paper_name: str) -> Axes:
         points = known[known["mask.kind"] == kind].sort_values("mask.ratio")
         if len(points):
             ax.plot(
-                100 * points["mask.ratio"], points["paper"], label=kind, **look | {"markerfacecolor": "none", "linewidth": 0.8}
+                100 * points["mask.ratio"], points["paper"], label=kind, **{**look, "markerfacecolor": "none", "linewidth": 0.8}
             )
     ax.set_title(f"the paper, {paper_name}", fontsize=9)
     ax.set_xlabel("masking ratio (%)")
@@ -91,7 +91,7 @@ def _ratio_ticks(ax: Axes, achieved: pd.Series) -> None:
     """Label each ratio once, leaving out those that would overlap their left neighbour."""
     ticks: list[float] = []
     for ratio in sorted(set(100 * achieved.dropna())):
-        if not ticks or ratio - ticks[-1] > 2.5:
+        if not ticks or ratio - ticks[-1] > 2.4:
             ticks.append(ratio)
     ax.set_xticks(ticks)
     ax.xaxis.set_major_formatter("{x:.3g}")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import style
 from analysis.collect import Study, hardware
 from analysis.figures import Drawn, draw_all
 from analysis.findings import page
@@ -17,6 +16,7 @@ from analysis.table import cell_table
 from analysis.words import in_words, legend
 from vmae.errors import ResultsError
 from vmae.runs import STATES
+from vmae.runtime import num_cpus
 
 SYNTHETIC = "SYNTHETIC: numbers made up to try the analysis; nothing here was measured."
 
@@ -43,9 +43,8 @@ def write_report(study: Study, folder: Path) -> Report:
         raise ResultsError(
             f"sweep {study.name}: no cell is finished ({_counts(study)}); run it with: python -m sweeps submit {study.name}"
         )
-    style.apply()
     (folder / "tables").mkdir(parents=True, exist_ok=True)
-    drawn = draw_all(study, cells, folder / "figures")
+    drawn = draw_all(study, cells, folder / "figures", num_workers=num_cpus())
     sections = [_head(study)]
     tables = []
     for ablation in study.plan["ablations"]:

@@ -20,6 +20,7 @@ PRETRAIN_NUMBERS = (
     "floor_gap",
     "train_s",
     "retrieval_top1",
+    "peak_memory_gb",
 )
 
 

@@ -32,9 +32,9 @@ def legend(study: Study, cells: pd.DataFrame, baseline: str, dataset: str) -> st
     return (
         f"{seeds_note(cells)}; {shown['num_scored'].min()} of {shown['num_expected'].max()} test videos scored, which alone "
         f"gives a standard error of about {shown['top1_video_se'].mean():.1f} points. Baseline: {baseline}.{_detectable(shown)} "
-        "Differences: paired t test over seeds where there are two or more, else McNemar's exact test over the test videos, which "
-        f"says nothing about another seed; verdicts at 5 % after Holm's correction over the table.{stand_in} Losses of different "
-        "masks cannot be compared with each other, only with their floors."
+        "Differences: paired t test over seeds where there are two or more, else McNemar's exact test over the test videos, "
+        "which says nothing about another seed; verdicts at 5 % after Holm's correction over the table."
+        f"{stand_in} Losses of different masks cannot be compared with each other, only with their floors."
     )
 
 

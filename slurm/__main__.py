@@ -9,7 +9,7 @@ from rich.console import Console
 
 from slurm import doctor
 from vmae.cli import exit_with_message
-from vmae.runs import default_root
+from vmae.files import default_root
 
 console = Console(highlight=False, soft_wrap=True)
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}

@@ -1,14 +1,12 @@
-"""The paper's recipes on its data sets: SSv2, Kinetics-400, UCF101 and HMDB51. Each value with its source on its line.
+"""The paper's recipes on its data sets: SSv2, Kinetics-400, UCF101 and HMDB51; what differs between them is in paper_values.
 
-Sources: P = the paper's appendix tables (arXiv:2203.12602v3); S = released scripts and defaults (MCG-NJU/VideoMAE at 14ef8d8);
-I = inferred, as the comment says; M = MoCo v3. Where P and S differ, docs/paper-versus-code.md says which is followed and why.
-Table 1 is followed where it was run (ViT-B on SSv2, K400), not the best numbers: no repeated augmentation, 50 and 100 fine-tuning
-epochs.
+Sources in the comments are as explained there (P, S, I, M).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
+from sweeps.paper_values import BY_DATASET_AND_SIZE, BY_SIZE, FINETUNING, PRETRAINING, Pretraining
 from vmae.config import ContrastConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from vmae.errors import ConfigError, near
 from vmae.grid import CubeGrid
@@ -24,142 +22,6 @@ from vmae.sections import (
     OptimConfig,
 )
 from vmae.sizes import DECODERS, encoder_of
-
-
-@dataclass(frozen=True)
-class _Pretraining:
-    stride: int
-    ratio: float
-    epochs: int
-    batch_size: int
-    base_lr: float
-
-
-@dataclass(frozen=True)
-class _Finetuning:
-    sampling: str
-    stride: int
-    hflip: bool
-    epochs: int
-    scratch_epochs: int
-    batch_size: int
-    base_lr: float
-    layer_decay: float
-    drop_path: float
-    head_dropout: float
-    repeats: int
-    min_base_lr: float
-    num_clips: int
-
-
-NAMES = {"ssv2": "SSV2", "k400": "K400", "ucf101": "UCF101", "hmdb51": "HMDB51"}  # as the paper's tables call them
-PRETRAINING = {
-    "ssv2": _Pretraining(
-        stride=2,  # P
-        ratio=0.9,  # P
-        epochs=800,  # P, S
-        batch_size=1024,  # P; S: 2048, "both fine" (issue 64)
-        base_lr=1.5e-4,  # P, S
-    ),
-    "k400": _Pretraining(
-        stride=4,  # P
-        ratio=0.9,  # P
-        epochs=800,  # P, S
-        batch_size=1024,  # P; S: 2048
-        base_lr=1.5e-4,  # P, S
-    ),
-    "ucf101": _Pretraining(
-        stride=4,  # P, S
-        ratio=0.75,  # P, S
-        epochs=3200,  # P, S
-        batch_size=192,  # P, S
-        base_lr=3e-4,  # P, S
-    ),
-    "hmdb51": _Pretraining(
-        stride=2,  # P
-        ratio=0.75,  # P
-        epochs=4800,  # P
-        batch_size=192,  # P
-        base_lr=3e-4,  # P
-    ),
-}
-FINETUNING = {
-    "ssv2": _Finetuning(
-        sampling="tsn",  # P, S
-        stride=1,  # no stride under tsn
-        hflip=False,  # P, S
-        epochs=50,  # S for the 800-epoch model, whose score is Table 1's; P: 40 with repeated augmentation
-        scratch_epochs=100,  # P
-        batch_size=512,  # P, S
-        base_lr=5e-4,  # P, S
-        layer_decay=0.75,  # P, S
-        drop_path=0.1,  # P, S
-        head_dropout=0.0,  # P for S, B
-        repeats=1,  # S for the 800-epoch model; P: 2
-        min_base_lr=1e-6,  # S
-        num_clips=2,  # P, S
-    ),
-    "k400": _Finetuning(
-        sampling="dense",  # P, S
-        stride=4,  # P, S
-        hflip=True,  # P, S
-        epochs=100,  # S for the 800-epoch model, whose score is Table 1's; P: 75 with repeated augmentation
-        scratch_epochs=200,  # P
-        batch_size=512,  # P, S
-        base_lr=1e-3,  # P, S
-        layer_decay=0.75,  # P, S
-        drop_path=0.1,  # P, S
-        head_dropout=0.0,  # P for S, B
-        repeats=1,  # S for the 800-epoch model; P: 2
-        min_base_lr=1e-6,  # S
-        num_clips=5,  # P, S
-    ),
-    "ucf101": _Finetuning(
-        sampling="dense",  # S
-        stride=4,  # P
-        hflip=True,  # S
-        epochs=100,  # P, S
-        scratch_epochs=100,  # I: as fine-tuning; the paper gives none
-        batch_size=128,  # P, S
-        base_lr=5e-4,  # P, S
-        layer_decay=0.7,  # P, S
-        drop_path=0.2,  # P, S
-        head_dropout=0.5,  # S
-        repeats=2,  # P, S
-        min_base_lr=1e-5,  # S
-        num_clips=5,  # P, S
-    ),
-    "hmdb51": _Finetuning(
-        sampling="dense",  # I: as UCF101; no script was published
-        stride=2,  # P
-        hflip=True,  # I: as UCF101
-        epochs=50,  # P
-        scratch_epochs=50,  # I: as fine-tuning; the paper gives none
-        batch_size=128,  # P
-        base_lr=1e-3,  # P
-        layer_decay=0.7,  # P
-        drop_path=0.2,  # P
-        head_dropout=0.5,  # I: as UCF101
-        repeats=2,  # P
-        min_base_lr=1e-5,  # I: as UCF101
-        num_clips=10,  # P
-    ),
-}
-# Fine-tuning of other models than ViT-B, where it differs. With two repeats on SSv2 and K400, as the paper ran them.
-BY_SIZE: dict[str, dict[str, float]] = {
-    "vit_s": {"layer_decay": 0.7},  # P
-    "vit_b": {},
-    "vit_l": {"layer_decay": 0.75, "drop_path": 0.2, "head_dropout": 0.5},  # P; S for K400: 0.1 and none
-    "vit_h": {"layer_decay": 0.75, "drop_path": 0.2, "head_dropout": 0.5},  # P, S
-}
-BY_DATASET_AND_SIZE: dict[tuple[str, str], dict[str, float]] = {
-    ("ssv2", "vit_s"): {"epochs": 40, "base_lr": 1e-3, "repeats": 2},  # P, S
-    ("ssv2", "vit_l"): {"epochs": 30, "repeats": 2},  # P
-    ("ssv2", "vit_h"): {"epochs": 30, "repeats": 2},  # I: as ViT-L
-    ("k400", "vit_s"): {"epochs": 150, "repeats": 2},  # P, S
-    ("k400", "vit_l"): {"epochs": 50, "repeats": 2},  # P; S: 35
-    ("k400", "vit_h"): {"epochs": 50, "repeats": 2, "min_base_lr": 1e-5},  # P, S
-}
 
 
 def recipe(dataset: str, size: str, pretraining: ListedSet, labelled: ListedSet, *, scratch: bool = False) -> Recipe:
@@ -269,7 +131,7 @@ def _contrast(dataset: str, data: ListedSet) -> ContrastConfig:
     )
 
 
-def _pretrain(values: _Pretraining, size: str, data: ListedSet) -> PretrainConfig:
+def _pretrain(values: Pretraining, size: str, data: ListedSet) -> PretrainConfig:
     return PretrainConfig(
         data=data,
         clip=ClipConfig(

@@ -8,7 +8,7 @@ from sweeps.scales import PRESETS
 from vmae.errors import ConfigError, near
 from vmae.study import Sweep
 
-NOT_DECLARATIONS = {"__init__", "__main__", "declared", "paper", "presets", "registry", "scales"}
+NOT_DECLARATIONS = {"__init__", "__main__", "declared", "paper", "paper_values", "presets", "registry", "scales"}
 
 
 def names() -> list[str]:

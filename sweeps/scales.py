@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps import paper
+from sweeps.paper_values import NAMES
 from sweeps.presets import proxy, quick, tiny
 from vmae.errors import ConfigError, near
 from vmae.recipe import Recipe
@@ -86,7 +87,7 @@ def _paper() -> Scale:
     for name in LISTS:
         pretraining, labelled = _lists(name)
         images, supervised = (_weights(file) for file in WEIGHTS)
-        recipes[paper.NAMES[name]] = paper.recipe_with_alternatives(name, "vit_b", pretraining, labelled, images, supervised)
+        recipes[NAMES[name]] = paper.recipe_with_alternatives(name, "vit_b", pretraining, labelled, images, supervised)
     return Scale(recipes, {name: name for name in recipes})
 
 

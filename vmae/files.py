@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old or the new content, never half of one."""
+"""Where runs lie by default; and writing files so that a reader sees the old or the new content, never half of one."""
 
 import contextlib
 import hashlib
@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vmae.errors import CheckpointError, RunDirError
+
+
+def default_root() -> Path:
+    """Return the store's root: $VMAE_RUNS, or `runs` in the working directory."""
+    return Path(os.environ.get("VMAE_RUNS", "runs"))
 
 
 def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:

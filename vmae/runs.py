@@ -21,7 +21,6 @@
 
 import contextlib
 import json
-import os
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -43,11 +42,6 @@ STATES: tuple[State, ...] = get_args(State)
 
 
 MAX_FRUITLESS = 2  # starts of one job, or attempts without a word, that may get nowhere
-
-
-def default_root() -> Path:
-    """Return the store's root: $VMAE_RUNS, or `runs` in the working directory."""
-    return Path(os.environ.get("VMAE_RUNS", "runs"))
 
 
 @dataclass(frozen=True)

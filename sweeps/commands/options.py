@@ -10,8 +10,9 @@ from sweeps import registry
 from sweeps.scales import DEFAULT, PRESETS
 from vmae.cost import NOTHING, REFERENCE, V100, CostModel, fit
 from vmae.errors import ConfigError, near
+from vmae.files import default_root
 from vmae.recipe import parse_setting
-from vmae.runs import Store, default_root
+from vmae.runs import Store
 from vmae.study import Plan, make_plan
 
 Name = Annotated[str, typer.Argument(help="A sweep; `list` shows them.")]

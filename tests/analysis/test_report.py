@@ -8,9 +8,10 @@ import synthetic as made
 from PIL import Image
 
 from analysis.collect import load_study, mask_kind
+from analysis.formats import results_table
 from analysis.report import write_report
 from analysis.style import KINDS
-from analysis.table import cell_table, readable
+from analysis.table import cell_table
 from vmae.errors import ResultsError, RunDirError
 from vmae.study import make_plan
 
@@ -54,7 +55,7 @@ def test_missing_is_missing(store, planned, tmp_path):
         store, planned, lambda arm, seed: None if arm == "random 0.5" or (arm, seed) == ("tube 0.5", 1) else level(arm, seed)
     )
     study = load_study(store, "synthetic")
-    shown = readable(cell_table(study))
+    shown = results_table(cell_table(study), "SSV2")
     assert cell(shown, "random 0.5")["top-1 %"] == "missing (0 of 3 done)"
     assert "n = 2, missing (2 of 3 done)" in cell(shown, "tube 0.5")["top-1 %"]
     text = write_report(study, tmp_path).file.read_text()
@@ -98,7 +99,11 @@ def test_the_same_runs_give_the_same_bytes(study, tmp_path):
     write_report(study, tmp_path / "a")
     write_report(load_study(study.store, "synthetic"), tmp_path / "b")
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
-    assert len(digests(tmp_path / "a")) == 10
+    files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
+    assert {p.name for p in files if len(p.parts) == 1} == {"report.md", "report.html", "findings.md"}
+    assert {p.name for p in files if p.parts[0] == "tables"} == {"masks-d.csv", "masks-d.md", "masks-d.tex"}
+    figures = {p.stem for p in files if p.parts[0] == "figures"}
+    assert len([p for p in files if p.parts[0] == "figures"]) == 3 * len(figures), "png, pdf and svg of each"
 
 
 def test_figures_are_drawn(study, tmp_path):

@@ -5,7 +5,8 @@ import re
 import pytest
 from helpers import ROOT
 
-from sweeps.paper import FINETUNING, PRETRAINING, probe, recipe
+from sweeps.paper import probe, recipe
+from sweeps.paper_values import FINETUNING, PRETRAINING
 from vmae.errors import ConfigError
 from vmae.identity import run_id
 from vmae.sections import ListedSet
@@ -54,7 +55,7 @@ def test_table_1_is_the_ablation_setting():
 
 
 def test_every_value_names_its_source():
-    text = (ROOT / "sweeps" / "paper.py").read_text(encoding="utf-8")
+    text = "".join((ROOT / "sweeps" / f"{name}.py").read_text(encoding="utf-8") for name in ("paper_values", "paper"))
     values = [line for line in text.splitlines() if re.match(r"^ +\w+=[-\w.\"(]*[\d\"]", line) or re.match(r"^    \(\"", line)]
     assert len(values) > 70
     assert [line for line in values if not re.search(r"# (P|S|I|M|no stride|no layers|the encoder)\b", line)] == []

@@ -142,4 +142,10 @@ class Training:
             "train_s": self.progress.train_s,
             "clips_per_s": num_clips / max(self.progress.train_s, 1e-9),
             "data_wait_share": self.progress.data_wait_s / max(self.progress.train_s, 1e-9),
+            **self._memory(),
         }
+
+    def _memory(self) -> dict[str, object]:
+        """Return the peak of this rank's GPU memory since the last start, in GB (1e9 bytes); nothing on a CPU."""
+        device = self.place.world.device
+        return {"peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}

@@ -1,0 +1,46 @@
+"""Two arms beside each other: numbers with how sure they are, and in what the arms differ; wrong names are answered."""
+
+import pytest
+import synthetic as made
+
+from analysis.collect import load_study
+from analysis.pairs import compare_arms
+from vmae.errors import ResultsError
+from vmae.study import make_plan
+
+LEVELS = {"tube 0.5": 50.0, "tube 0.875": 60.0, "random 0.5": 50.0, "random 0.875": 55.0, "frame 0.875": 20.0, "scratch": 40.0}
+
+
+@pytest.fixture
+def study(store):
+    made.finish(store, make_plan(made.sweep()), lambda arm, seed: LEVELS[arm] + (-1.25, 0.0, 1.25)[seed] * (arm == "tube 0.875"))
+    return load_study(store, "synthetic")
+
+
+def test_numbers_tests_and_settings(study):
+    lines = list(compare_arms(study, "tube 0.875", "random 0.875"))
+    text = "\n".join(lines)
+    assert lines[0] == "masks, d"
+    assert "tube 0.875: top-1 60.0 ± 3.1 (3) %" in text
+    assert "over 3 seeds: +5.00 ± 3.11 points, paired t test p = 0.0202: better" in text
+    assert sum("McNemar" in line and "paired bootstrap" in line for line in lines) == 3, "one per seed"
+    assert [line.strip() for line in lines if "setting" in line] == [
+        "setting parent.parent.pretrain.mask.kind: tube against random"
+    ]
+
+
+def test_an_arm_without_runs_says_so(store):
+    made.finish(store, make_plan(made.sweep()), lambda arm, seed: None if arm == "scratch" else LEVELS[arm])
+    lines = list(compare_arms(load_study(store, "synthetic"), "tube 0.5", "scratch"))
+    assert "  scratch: no finished run" in lines
+
+
+def test_names_are_checked(study):
+    for words, message in (
+        (("tube 0.85", "scratch"), r"no arm 'tube 0\.85'\. Did you mean 'tube 0\.875'"),
+        (("tube 0.5", "scrach"), r"no arm 'scrach'\. Did you mean 'scratch'"),
+        (("tube 0.5", "scratch", "mask"), r"no ablation 'mask'\. Did you mean 'masks'"),
+        (("tube 0.5", "scratch", None, "x"), r"no dataset 'x'\. Allowed: d"),
+    ):
+        with pytest.raises(ResultsError, match=message):
+            list(compare_arms(study, *words))
