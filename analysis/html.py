@@ -125,7 +125,7 @@ def _paragraph(text: str) -> str:
 
 def _inline(text: str) -> str:
     escaped = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text))
-    return re.sub(r"(?<!\w)\*(.+?)\*(?!\w)", r"<em>\1</em>", escaped)
+    return re.sub(r"(?<!\w)\*(\S|\S.*?\S)\*(?!\w)", r"<em>\1</em>", escaped)
 
 
 def _table(frame: pd.DataFrame) -> str:

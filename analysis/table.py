@@ -1,6 +1,6 @@
 """The cells of a sweep as a table: mean, interval, n, the paper's value, difference to the baseline, compute, flags, run ids."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,14 @@ PRETRAIN_NUMBERS = (
     "retrieval_top1",
     "peak_memory_gb",
 )
+PRETRAIN_COUNTS = {
+    "num_visible_cubes": "num_visible_cubes",
+    "pretrain_videos": "num_videos",
+    "pretrain_epochs": "num_epochs",
+    "pretrain_steps": "num_steps",
+    "pretrain_clips": "num_clips",
+    "pretrain_cubes": "num_encoder_cubes",
+}
 
 
 def cell_table(study: Study, metric: str | None = None) -> pd.DataFrame:
@@ -137,18 +145,11 @@ def _numbers(done: pd.DataFrame, column: str) -> dict[str, Any]:
             if _has(done, f"pretrain.{name}"):
                 values[f"pretrain_{name}"] = float(done[f"pretrain.{name}"].astype(float).mean())
         values["pretrain_beats_floors"] = bool(done["pretrain.beats_floors"].all())
-        for name, kind in (
-            ("mask_ratio_achieved", float),
-            ("num_visible_cubes", int),
-            ("num_videos", int),
-        ):
+        if _has(done, "pretrain.mask_ratio_achieved"):
+            values["mask_ratio_achieved"] = float(done["pretrain.mask_ratio_achieved"].iloc[0])
+        for column, name in PRETRAIN_COUNTS.items():
             if _has(done, f"pretrain.{name}"):
-                values[name if name != "num_videos" else "pretrain_videos"] = kind(done[f"pretrain.{name}"].iloc[0])
-        values["pretrain_clips"] = int(done["pretrain.num_clips"].iloc[0])
-        values["pretrain_cubes"] = int(done["pretrain.num_encoder_cubes"].iloc[0])
-        for name in ("num_epochs", "num_steps"):
-            if _has(done, f"pretrain.{name}"):
-                values[f"pretrain_{name.removeprefix('num_')}"] = int(done[f"pretrain.{name}"].iloc[0])
+                values[column] = int(done[f"pretrain.{name}"].iloc[0])
     return values
 
 
@@ -203,18 +204,22 @@ def _flag(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
                 clips = [_one(part, f"{stage}.num_clips") for part in (mine, base)]
                 if None not in clips and clips[0] != clips[1]:
                     found.append(f"{what} budget x {clips[0] / clips[1]:.3g}")
-            for column, what in (
-                ("evaluate.list_sha256", "other test list"),
-                ("evaluate.commit", "other code"),
-                ("evaluate.hardware", "other hardware"),
+            for columns, what in (
+                (["evaluate.list_sha256"], "other test list"),
+                ([f"{stage}.commit" for stage in STAGES], "mixed code"),
+                ([f"{stage}.hardware" for stage in STAGES], "mixed hardware"),
             ):
-                if column in mine and set(mine[column]) != set(base[column]):
+                if len(_values(mine, columns) | _values(base, columns)) > 1:
                     found.append(what)
         if any(_one(mine, f"{stage}.dirty") for stage in STAGES):
             found.append("uncommitted code")
         flags.append("; ".join(found))
     cells["flags"] = flags
     return cells
+
+
+def _values(part: pd.DataFrame, columns: Sequence[str]) -> set[Any]:
+    return {value for column in columns if column in part for value in part[column].dropna()}
 
 
 def _one(part: pd.DataFrame, column: str) -> Any:

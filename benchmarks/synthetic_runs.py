@@ -83,6 +83,7 @@ def _pretrained(place: RunDir, run: Run, beats: bool, top1: float | None, num_vi
         "beats_floors": beats,
         "mask_ratio_achieved": run.pretrain.mask.ratio,
         "num_visible_cubes": 32,
+        "num_videos": run.pretrain.num_videos,
     }
 
 

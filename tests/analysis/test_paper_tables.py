@@ -7,7 +7,7 @@ import synthetic as made
 from analysis.collect import load_study
 from analysis.formats import latex, markdown, results_table
 from analysis.paper import lookup, paper_values
-from analysis.report import SYNTHETIC, write_report
+from analysis.report import SYNTHETIC
 from analysis.table import cell_table
 from sweeps import registry
 from sweeps.scales import PRESETS
@@ -63,13 +63,13 @@ def test_verdicts_are_of_the_corrected_p_values(cells):
         assert (table["vs_baseline_verdict"].isin(["better", "worse"]) == decided).all()
 
 
-def test_a_synthetic_report_says_so_everywhere(paper_study, tmp_path):
-    written = write_report(paper_study, tmp_path)
-    assert SYNTHETIC in written.file.read_text()
-    assert SYNTHETIC in written.html.read_text()
-    assert "(SYNTHETIC)" in (tmp_path / "findings.md").read_text()
-    assert all(file.read_text().startswith(f"% {SYNTHETIC}") for file in (tmp_path / "tables").glob("*.tex"))
-    assert all(drawn.caption.startswith("SYNTHETIC. ") for drawn in written.drawn)
+def test_a_synthetic_report_says_so_everywhere(paper_report):
+    folder = paper_report.file.parent
+    assert SYNTHETIC in paper_report.file.read_text()
+    assert SYNTHETIC in paper_report.html.read_text()
+    assert "(SYNTHETIC)" in (folder / "findings.md").read_text()
+    assert all(file.read_text().startswith(f"% {SYNTHETIC}") for file in (folder / "tables").glob("*.tex"))
+    assert all(drawn.caption.startswith("SYNTHETIC. ") for drawn in paper_report.drawn)
 
 
 def test_synthetic_and_measured_runs_are_never_mixed(store):
@@ -102,3 +102,55 @@ def test_every_row_that_a_declaration_names_is_in_the_papers_numbers(preset):
                 assert (arm.paper.table, arm.paper.case) in cases, f"{ablation.name}: {arm.name}"
     with pytest.raises(ResultsError, match=r"no table 'vmae\.t1z'"):
         lookup({"table": "vmae.t1z", "case": "x", "dataset": "{}", "metric": "top1"}, "SSV2")
+
+
+def rewrite(place, change):
+    result = read_result(place.result)
+    change(result)
+    write_result(place.result, result)
+
+
+def flags_after(store, stage, change, facts=made.MEASURED):
+    """Flags by arm after one stage of `tube 0.5`, seed 0, was changed."""
+    plan = make_plan(made.sweep(seeds=(0, 1)))
+    made.finish(store, plan, lambda arm, seed: 50.0, facts=facts)
+    cell = next(cell for cell in plan.cells if cell.arm == "tube 0.5")
+    rewrite(store.run(cell.replicates[0][stage]), change)
+    cells = cell_table(load_study(store, "synthetic"))
+    return dict(zip(cells["arm"], cells["flags"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "flag"),
+    [
+        ("pretrain", lambda r: r.compute.update(num_clips=150), "pre-training budget x 1.5"),
+        ("finetune", lambda r: r.compute.update(num_clips=50), "fine-tuning budget x 0.5"),
+        ("finetune", lambda r: r.provenance.update(commit="bad"), "mixed code"),
+        ("pretrain", lambda r: r.provenance.update(gpu="a gpu"), "mixed hardware"),
+        ("evaluate", lambda r: r.provenance.update(dirty=True), "uncommitted code"),
+    ],
+)
+def test_a_table_that_mixes_says_so(store, stage, change, flag):
+    flags = flags_after(store, stage, change)
+    assert flags.pop("tube 0.5") == flag
+    assert set(flags.values()) == {""}
+
+
+def test_a_number_that_is_none_is_counted_and_not_averaged(store):
+    plan = make_plan(made.sweep())
+    made.finish(store, plan, lambda arm, seed: 50.0)
+    cell = next(cell for cell in plan.cells if cell.arm == "tube 0.5")
+    rewrite(store.run(cell.replicates[1]["evaluate"]), lambda r: r.metrics.update(top1=None))
+    shown = results_table(part(cell_table(load_study(store, "synthetic")), "masks", "d"), "SSV2")
+    assert shown.loc[shown["arm"] == "tube 0.5", "top-1 %"].item() == "50.0 ± 0.0 (n = 2, 1 NaN)"
+
+
+def test_another_metric_by_name(store):
+    plan = make_plan(made.sweep())
+    made.finish(store, plan, lambda arm, seed: 50.0)
+    study = load_study(store, "synthetic")
+    losses = cell_table(study, "pretrain.loss_heldout").set_index("arm")
+    assert losses.loc["tube 0.5", "value"] == pytest.approx(0.03)
+    assert losses.loc["scratch", "num_seeds"] == 0
+    with pytest.raises(ResultsError, match=r"no finished run of synthetic has metric 'top11'\. Did you mean 'top1'"):
+        cell_table(study, "top11")

@@ -1,0 +1,127 @@
+"""Figures show what the runs show: numbers where they belong, what is missing by name, the same files however many draw."""
+
+import hashlib
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import synthetic as made
+
+from analysis import charts, figures, plots, style
+from analysis.collect import load_study
+from analysis.figures import OF_STUDIES, OF_TABLES, draw_all, settings_of
+from analysis.table import cell_table
+from benchmarks.synthetic_runs import finish, of_the_paper
+from sweeps import registry
+from vmae.errors import ResultsError
+from vmae.runs import Store
+from vmae.study import make_plan
+
+
+@pytest.fixture
+def ax():
+    style.apply()
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+@pytest.fixture(scope="module")
+def cells(paper_study):
+    return cell_table(paper_study)
+
+
+def part(cells, ablation, dataset="SSV2"):
+    return cells[(cells["ablation"] == ablation) & (cells["dataset"] == dataset)]
+
+
+def test_many_processes_draw_the_same_files(store, tmp_path, monkeypatch):
+    made.finish(store, make_plan(made.sweep()), lambda arm, seed: 50.0)
+    study = load_study(store, "synthetic")
+    alone = draw_all(study, cell_table(study), tmp_path / "a")
+    monkeypatch.setattr(figures, "NUM_MANY", 1)
+    together = draw_all(study, cell_table(study), tmp_path / "b", num_workers=2)
+    assert len(alone) >= 8
+    assert [drawn.title for drawn in alone] == [drawn.title for drawn in together]
+    for a, b in zip(alone, together, strict=True):
+        assert [f.suffix for f in a.files] == [".png", ".pdf", ".svg"]
+        assert [hashlib.sha256(f.read_bytes()).digest() for f in a.files] == [
+            hashlib.sha256(f.read_bytes()).digest() for f in b.files
+        ], a.title
+
+
+def test_every_kind_of_figure_is_drawn_from_everything(tmp_path):
+    """At the paper's scale, with the paper's values; the curves that the paper does not give stay missing."""
+    everything = registry.load("everything", "paper")
+    chosen = ("mask_ratio_by_sampling", "data_size", "decoder_depth")
+    plan = make_plan(replace(everything, ablations=[a for a in everything.ablations if a.name in chosen]))
+    store = Store(tmp_path / "runs")
+    known = of_the_paper(plan)
+    finish(store, plan, lambda cell, seed: 50.0 if (value := known(cell, seed)) is None else value)
+    study = load_study(store, "everything-paper")
+    drawn = draw_all(study, cell_table(study), tmp_path / "figures")
+    assert {one.kind for one in drawn} == {*OF_TABLES, *OF_STUDIES}
+
+
+def test_an_unknown_kind_is_answered_with_the_near_one(paper_study, cells, tmp_path):
+    with pytest.raises(ResultsError, match=r"no figure 'forrest'\. Did you mean 'forest'"):
+        draw_all(paper_study, cells, tmp_path, "forrest")
+
+
+def test_the_forest_stands_at_the_differences(ax, cells):
+    shown = part(cells, "mask_sampling").dropna(subset=["vs_baseline"])
+    charts.forest(ax, part(cells, "mask_sampling"), "tube 0.9")
+    places = dict(zip([label.get_text() for label in ax.get_yticklabels()], ax.get_yticks(), strict=True))
+    drawn = {c.lines[0].get_ydata()[0]: c.lines[0] for c in ax.containers}
+    for cell in shown.to_dict("records"):
+        line = drawn[places[cell["arm"]]]
+        assert line.get_xdata()[0] == pytest.approx(cell["vs_baseline"])
+        is_filled = line.get_markerfacecolor() != "none"
+        assert is_filled == (cell["vs_baseline_verdict"] in ("better", "worse")), "filled where the test tells them apart"
+
+
+def test_the_heat_map_hatches_what_is_missing_and_leaves_blank_what_is_not_asked(ax, store):
+    made.finish(store, make_plan(made.sweep()), lambda arm, seed: None if arm == "random 0.5" else 50.0)
+    cells = cell_table(load_study(store, "synthetic"))
+    charts.heat_map(ax, cells)
+    values = np.ma.filled(ax.images[0].get_array(), np.nan)
+    kinds, ratios = ["tube", "random", "frame"], [0.5, 0.875]
+    asked = {(c["mask.kind"], c["mask.ratio"]): c for c in cells.dropna(subset=["mask.kind"]).to_dict("records")}
+    for row, kind in enumerate(kinds):
+        for column, ratio in enumerate(ratios):
+            cell = asked.get((kind, ratio))
+            assert np.isfinite(values[row, column]) == (cell is not None and cell["num_seeds"] > 0)
+    assert len(ax.collections) == 1, "one hatched cell: random 0.5"
+
+
+def test_what_is_missing_is_named_in_the_figure(ax, store):
+    made.finish(store, make_plan(made.sweep()), lambda arm, seed: None if arm == "random 0.5" else 50.0)
+    plots.accuracy_vs_ratio(ax, cell_table(load_study(store, "synthetic")))
+    assert "missing: random 0.5" in [text.get_text() for text in ax.texts]
+
+
+def test_a_cut_axis_says_so_and_an_uncut_one_shows_chance(ax, cells):
+    plots.accuracy_axis(ax, part(cells, "mask_sampling"))
+    assert any("axis cut; chance is 12.5 %" in text.get_text() for text in ax.texts)
+    low = part(cells, "pretrain_strategy").assign(top1=[13.0, 14.0, 15.0], top1_half_width=0.1)
+    figure, other = plt.subplots()
+    plots.accuracy_axis(other, low)
+    assert [line.get_ydata()[0] for line in other.lines] == [12.5]
+    plt.close(figure)
+
+
+def test_the_front_holds_what_nothing_beats_at_its_cost(ax, cells):
+    shown = part(cells, "mask_sampling").assign(hours=[1.0, 2.0, 3.0, 4.0], top1=[50.0, 49.0, 60.0, 55.0])
+    charts.cost_and_accuracy(ax, shown)
+    front = next(line for line in ax.lines if line.get_label() == "none is cheaper and better")
+    assert list(zip(front.get_xdata(), front.get_ydata(), strict=True)) == [(1.0, 50.0), (3.0, 60.0)]
+
+
+def test_the_papers_memory_stands_beside_the_depth(paper_study, cells):
+    figure, axes = plt.subplots(1, 2)
+    settings = settings_of(paper_study, "decoder_depth", "SSV2")
+    charts.decoder_depth(tuple(axes), part(cells, "decoder_depth"), settings, {1: 7.9, 8: 23.7})
+    paper = next(line for a in figure.axes for line in a.lines if line.get_label() == "paper")
+    assert list(paper.get_ydata()) == [7.9, 23.7]
+    plt.close(figure)
