@@ -151,11 +151,17 @@ def _explain(error: ValidationError, kind: type[BaseModel] | None, where: str = 
 
 
 def _fields_at(kind: type[BaseModel] | None, loc: tuple[str | int, ...]) -> list[str]:
-    """Return the field names of the model at `loc` below `kind`; empty where the annotation does not tell."""
+    """Return the field names of the models at `loc` below `kind`; empty where the annotation does not tell."""
+    kinds = [kind] if kind else []
     for part in loc:
-        if kind is None or part not in kind.model_fields:
-            continue
-        annotation = kind.model_fields[str(part)].annotation
-        options = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
-        kind = options[0] if options else None
-    return list(kind.model_fields) if kind else []
+        below = [m for k in kinds if part in k.model_fields for m in _models(k.model_fields[str(part)].annotation)]
+        # What no model has as a field is the tag of a union: the default of the field that tells its members apart.
+        kinds = below or [k for k in kinds if any(field.default == part for field in k.model_fields.values())]
+    return list(dict.fromkeys(name for k in kinds for name in k.model_fields))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that an annotation allows, those inside unions and Annotated too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
