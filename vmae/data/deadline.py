@@ -226,7 +226,10 @@ def _serve(connection: Connection) -> None:
             answer = "raised", str(error)
         except Exception as error:
             answer = "raised", f"{type(error).__name__}: {error}"
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            connection.send(("raised", f"what it returned cannot be sent: {error}"))
 
 
 def _limit_processor_time(timeout_s: float) -> None:

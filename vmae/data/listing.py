@@ -98,8 +98,13 @@ class VideoFiles:
         self.root = root.absolute()
         self.by_stem: dict[str, list[str]] = defaultdict(list)
         kept = tuple(f".{ending.lower().lstrip('.')}" for ending in endings)
+        visited: set[str] = set()
         for folder, subfolders, files in os.walk(self.root, followlinks=True):
-            subfolders.sort()
+            real = os.path.realpath(folder)
+            subfolders[:] = [] if real in visited else sorted(subfolders)  # links may form a ring
+            if real in visited:
+                continue
+            visited.add(real)
             inner = PurePosixPath(Path(folder).relative_to(self.root).as_posix())
             for name in sorted(files):
                 if name.lower().endswith(kept):

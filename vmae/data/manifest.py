@@ -126,6 +126,19 @@ def read_about(file: Path) -> About:
         raise DataError(f"cannot read {path}: {type(error).__name__}: {error}") from None
 
 
+def ancestors(manifest: Manifest) -> list[Path]:
+    """Return the lists that a manifest was taken from, nearest first; DataError if they form a ring."""
+    found: list[Path] = []
+    parent = manifest.about.parent
+    while parent is not None:
+        file = manifest.file.with_name(parent)
+        if file in (*found, manifest.file):
+            raise DataError(f"{beside(manifest.file, 'about.json')}: the lists it was taken from form a ring at {parent}")
+        found.append(file)
+        parent = read_about(file).parent
+    return found
+
+
 def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: Collection[str] = ()) -> Manifest:
     """Read and check a manifest.
 

@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from vmae.data.frames import FrameSource
-from vmae.data.manifest import Manifest, beside, read_about
+from vmae.data.manifest import Manifest, ancestors, beside
 from vmae.errors import DataError
 from vmae.files import write_atomic
 
 COLUMNS = ("path", "reason", "by")
-MAX_PARENTS = 5
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,9 @@ class Quarantined:
 def quarantine_of(manifest: Manifest) -> dict[str, Quarantined]:
     """Return what is set aside of a manifest's videos, by path: by its own list and by those of the lists it was taken from."""
     found: dict[str, Quarantined] = {}
-    file, parent = manifest.file, manifest.about.parent
-    for _ in range(MAX_PARENTS):
+    for file in (manifest.file, *ancestors(manifest)):
         found = read_quarantine(file) | found
-        if parent is None:
-            return found
-        file = file.with_name(parent)
-        parent = read_about(file).parent
-    raise DataError(
-        f"{beside(manifest.file, 'about.json')}: more than {MAX_PARENTS} lists stand above this one, or they form a ring"
-    )
+    return found
 
 
 def read_quarantine(file: Path) -> dict[str, Quarantined]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.manifest import Manifest, beside, read_manifest
+from vmae.data.manifest import Manifest, ancestors, beside, read_manifest
 from vmae.data.quarantine import Quarantined, write_quarantine
 from vmae.data.video import backend_version, num_frames, read_frames, resolve_backend
 from vmae.errors import DataError, Interrupted
@@ -119,7 +119,8 @@ def scan(
     backend = resolve_backend(backend)
     decoder = backend_version(backend)
     journal = beside(file, "scan.part.jsonl")
-    known = {row.path: row for row in (*read_scan(file), *_read_journal(journal)) if row.decoder == decoder}
+    tables = [row for list_file in (*reversed(ancestors(manifest)), file) for row in read_scan(list_file)]
+    known = {row.path: row for row in (*tables, *_read_journal(journal)) if row.decoder == decoder}
     if again:
         known = {path: row for path, row in known.items() if not row.reason}
     seen: dict[str, Seen] = {}

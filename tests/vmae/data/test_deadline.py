@@ -36,6 +36,8 @@ def act(word):
         raise DataError("a.mp4: no frame")
     if word == "break":
         raise ValueError("unexpected")
+    if word == "unsendable":
+        return lambda: None
     return word, os.getpid()
 
 
@@ -55,11 +57,14 @@ def pool():
 
 
 def test_each_is_answered_in_order_and_only_the_guilty_are_blamed(pool):
-    words = ["a", "spin", "b", "segfault", "c", "exit", "d", "refuse", "e", "break", "f"]
+    words = ["a", "spin", "b", "segfault", "c", "exit", "d", "refuse", "e", "break", "f", "unsendable", "g"]
     found = list(pool.run(act, words, TIMEOUT_S))
     assert [word for word, _ in found] == words
     for word, answer in found:
-        assert answer == EXPECTED[word] if word in EXPECTED else answer[0] == word
+        if word == "unsendable":
+            assert "what it returned cannot be sent" in answer.reason
+        else:
+            assert answer == EXPECTED[word] if word in EXPECTED else answer[0] == word
 
 
 @settings(max_examples=20, deadline=None)

@@ -152,6 +152,13 @@ def test_absent_videos_are_counted_and_left_out_only_when_asked(tmp_path):
     assert made.about.made["absent"] == {"train": 2, "test": 1}
 
 
+def test_a_ring_of_links_is_walked_once(tmp_path):
+    root, lists = miniatures.ucf101(tmp_path)
+    (root / "ApplyLipstick" / "up").symlink_to(root)
+    made = prepare(read_official("ucf101", files_among([lists])), VideoFiles(root), tmp_path / "u.csv")
+    assert len(made.labelled.rows) == 18
+
+
 def test_a_root_without_any_of_them_is_refused_even_then(tmp_path):
     _, lists = miniatures.ucf101(tmp_path)
     put(tmp_path / "other" / "a.mp4")

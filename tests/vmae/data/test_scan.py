@@ -16,8 +16,9 @@ from miniatures import content, put
 from typer.testing import CliRunner
 
 from vmae.__main__ import app
+from vmae.data.listing import subset_list
 from vmae.data.make import encode
-from vmae.data.manifest import VideoRow, beside, read_manifest, write_manifest
+from vmae.data.manifest import About, VideoRow, beside, read_manifest, write_about, write_manifest
 from vmae.data.quarantine import Quarantined, quarantine_of, read_quarantine, write_quarantine
 from vmae.data.scan import examine, read_scan, scan
 from vmae.errors import DataError
@@ -169,13 +170,22 @@ def test_the_command(listed):
 
 
 def test_a_list_taken_from_another_has_its_quarantine(listed):
-    from vmae.data.listing import subset_list
-
     write_quarantine(listed, [Quarantined("good/1 é.mp4", "a", "hand")])
     (taken,) = subset_list(listed, [5], 0, "train")
     write_quarantine(taken.file, [Quarantined("good/2 é.mp4", "b", "hand")])
     assert set(quarantine_of(taken)) == {"good/1 é.mp4", "good/2 é.mp4"}
     assert set(quarantine_of(read_manifest(listed))) == {"good/1 é.mp4"}
+    write_about(listed, About(parent=taken.file.name))
+    with pytest.raises(DataError, match=r"the lists it was taken from form a ring"):
+        quarantine_of(taken)
+
+
+def test_a_list_taken_from_another_is_not_decoded_again(listed):
+    run(listed)
+    (taken,) = subset_list(listed, [5], 0, "train")
+    done = run(taken.file)
+    assert (len(done.rows), done.num_decoded) == (len(taken.rows), 0)
+    assert {row.path for row in done.bad} == set(quarantine_of(taken)) & {row.path for row in taken.rows}
 
 
 @pytest.mark.parametrize(
