@@ -18,6 +18,12 @@ from vmae.study import make_plan
 STAND_INS = {"hmdb51": "digits-motion-small", "ucf101": "digits-appearance"}
 
 
+@pytest.fixture(autouse=True)
+def no_lists(tmp_path, monkeypatch):
+    monkeypatch.setenv("VMAE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("VMAE_RUNS", str(tmp_path / "runs"))
+
+
 @pytest.mark.parametrize("name", STAND_INS)
 def test_one_data_set_two_arms_at_the_papers_scale(name):
     plan = make_plan(registry.load(name))
@@ -46,9 +52,7 @@ def test_the_numbers_expected_are_the_papers(name):
 
 
 @pytest.mark.parametrize("name", STAND_INS)
-def test_a_plan_names_the_lists_that_are_missing_and_no_others(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("VMAE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("VMAE_RUNS", str(tmp_path / "runs"))
+def test_a_plan_names_the_lists_that_are_missing_and_no_others(name):
     found = CliRunner().invoke(app, ["plan", name])
     assert found.exit_code == 0, found.output
     text = found.output.replace("\n", "")
@@ -57,9 +61,7 @@ def test_a_plan_names_the_lists_that_are_missing_and_no_others(name, tmp_path, m
     assert "pth" not in text, "no weights are needed"
 
 
-def test_a_plan_takes_the_prepared_lists(tmp_path, monkeypatch):
-    monkeypatch.setenv("VMAE_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("VMAE_RUNS", str(tmp_path / "runs"))
+def test_a_plan_takes_the_prepared_lists(tmp_path):
     classes = LISTS["hmdb51"][2]
     root, lists = miniatures.hmdb51(tmp_path, tuple(f"class {i:02d}" for i in range(classes)))
     prepare(read_official("hmdb51", files_among([lists])), VideoFiles(root), tmp_path / "data" / "hmdb51.csv", heldout=100)

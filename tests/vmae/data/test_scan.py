@@ -58,6 +58,7 @@ DAMAGES = {
     "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
     "truncated": (lambda path: path.write_bytes(content(0, "mp4")[:-3000]), "cannot be decoded"),
     "cut": (lambda path: path.write_bytes(content(0, "avi")[: len(content(0, "avi")) // 2]), "the file is damaged"),
+    "webm": (lambda path: path.write_bytes(content(0, "webm")[: len(content(0, "webm")) // 2]), "of 1.7 s; the file is damaged"),
     "container": (lambda path: path.write_bytes(b"<html>Video unavailable</html>" * 50), "cannot be decoded"),
     "frames": (no_frames, "no frame can be decoded|no video stream|cannot be decoded"),
     "huge": (huge, "8200 x 16 px; at most 8192 on a side"),
@@ -66,6 +67,7 @@ DAMAGES = {
     "spin": (lambda path: path.write_bytes(b"SPIN!"), "not done after 3 s; its process was killed"),
     "crash": (lambda path: path.write_bytes(b"CRASH"), "its process was killed by SIGSEGV"),
 }
+ENDINGS = {"cut": "avi", "webm": "webm"}
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def listed(tmp_path):
         put(tmp_path / row.path, i)
     (tmp_path / "bad").mkdir()
     for i, (name, (damage, _)) in enumerate(DAMAGES.items()):
-        row = VideoRow(f"bad/{name}.{'avi' if name == 'cut' else 'mp4'}", i % 2, "train" if i % 2 else "test")
+        row = VideoRow(f"bad/{name}.{ENDINGS.get(name, 'mp4')}", i % 2, "train" if i % 2 else "test")
         damage(tmp_path / row.path)
         rows.insert(2 * i, row)
     write_manifest(tmp_path / "list.csv", rows)
@@ -114,7 +116,7 @@ def test_what_has_not_changed_is_not_decoded_again(listed):
     assert again.num_decoded == 2
     assert {row.path for row in first.bad} - {row.path for row in again.bad} == {"bad/empty.mp4"}
     assert "bad/empty.mp4" not in read_quarantine(listed), "a mended file is let out"
-    assert run(listed, again=True).num_decoded == 7, "those that could be opened at all"
+    assert run(listed, again=True).num_decoded == 8, "those that could be opened at all"
 
 
 def test_others_words_stay(listed):
@@ -162,8 +164,8 @@ def test_the_command(listed):
         (listed.parent / "bad" / f"{name}.mp4").unlink()
     done = CliRunner().invoke(app, ["data", "scan", str(listed), "--workers", "2"])
     assert done.exit_code == 0, done.output
-    assert "30 videos, 25 looked at now, 10 bad" in done.output.replace("\n", " ")
-    assert "10 cannot be read" in done.output
+    assert "31 videos, 26 looked at now, 11 bad" in done.output.replace("\n", " ")
+    assert "11 cannot be read" in done.output
     assert "bad/empty.mp4: the file is empty" in done.output
     refused = CliRunner().invoke(app, ["data", "scan", str(listed.parent / "nothing.csv")])
     assert "no manifest at" in str(refused.exception)
