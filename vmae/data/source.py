@@ -55,28 +55,36 @@ def frames_of(manifest: Manifest, split: str, runtime: RuntimeConfig) -> FrameSo
     """Open the videos of a split, from the decoded cache if the runtime wants one; those in quarantine are not opened.
 
     Raises:
-        DataError: more of a training split is in quarantine than `runtime.max_quarantined` allows, or all of any split; files are
-            missing or empty that are not in quarantine.
+        DataError: as `set_aside`, and where files are missing or empty that are not in quarantine.
     """
     cache_dir = Path(runtime.data_root) / "cache" if runtime.cache else None
-    quarantined = quarantine_of(manifest)
-    rows = manifest.select(split)
+    reasons = set_aside(manifest, split, runtime)
+    if not reasons:
+        return open_frames(manifest, split, cache_dir=cache_dir, backend=runtime.decode_backend)
+    healthy = tuple(row for position, row in enumerate(manifest.select(split)) if position not in reasons)
+    source = open_frames(replace(manifest, rows=healthy), split, cache_dir=cache_dir, backend=runtime.decode_backend)
+    return WithoutQuarantined(source, reasons)
+
+
+def set_aside(manifest: Manifest, split: str, runtime: RuntimeConfig) -> dict[int, str]:
+    """Return the videos of a split that are in quarantine, by position, with the reason.
+
+    Raises:
+        DataError: they are more of a training split than `runtime.max_quarantined` allows, or all of any split.
+    """
+    quarantined, rows = quarantine_of(manifest), manifest.select(split)
     reasons = {
         position: f"{manifest.absolute(row)}: in quarantine by {found.by}: {found.reason}"
         for position, row in enumerate(rows)
         if (found := quarantined.get(row.path))
     }
-    if not reasons:
-        return open_frames(manifest, split, cache_dir=cache_dir, backend=runtime.decode_backend)
     allowed = runtime.max_quarantined if split in TRAINING_SPLITS else 1.0
-    if len(reasons) > allowed * len(rows) or len(reasons) == len(rows):
+    if reasons and (len(reasons) > allowed * len(rows) or len(reasons) == len(rows)):
         raise DataError(
             f"{len(reasons)} of {len(rows)} {split} videos are in quarantine ({beside(manifest.file, 'quarantine.csv')}), "
             f"{allowed:.0%} are allowed; the first: {next(iter(reasons.values()))}"
         )
-    healthy = tuple(row for position, row in enumerate(rows) if position not in reasons)
-    source = open_frames(replace(manifest, rows=healthy), split, cache_dir=cache_dir, backend=runtime.decode_backend)
-    return WithoutQuarantined(source, reasons)
+    return reasons
 
 
 def subset_of(manifest: Manifest, split: str, config: SubsetConfig, source: FrameSource) -> tuple[FrameSource, str]:

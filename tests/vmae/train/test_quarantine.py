@@ -8,7 +8,9 @@ import pytest
 from helpers import run_chain
 from typer.testing import CliRunner
 
+from sweeps.commands.submitting import check_data
 from vmae.__main__ import app
+from vmae.arms import Arm
 from vmae.data.manifest import beside, read_manifest
 from vmae.data.quarantine import Quarantined, write_quarantine
 from vmae.data.source import frames_of, listed_set
@@ -16,6 +18,7 @@ from vmae.data.video import read_frames
 from vmae.errors import DataError
 from vmae.identity import run_id
 from vmae.runs import Store
+from vmae.study import Ablation, Sweep, make_plan
 
 CLASSES = tuple(f"class {i}" for i in range(6))
 
@@ -115,6 +118,15 @@ def test_a_file_in_quarantine_is_not_opened(lists, place):
             expected = read_frames(manifest.absolute(rows[video]), [3])
             np.testing.assert_array_equal(source.read_batch([video], [[3]])[0], expected, "positions stay those of the list")
     assert set(source.bad) == {0, 5}
+
+
+def test_too_many_are_refused_before_any_job_exists(lists, listed_recipe, runtime):
+    ablation = Ablation("a", "Which?\n\nExpected: one.\n\nCost: some.", "", (Arm("x", {}),), "x")
+    plan = make_plan(Sweep("s", "S.", (ablation,), {"d": listed_recipe}, (0,)))
+    check_data(plan, runtime)
+    write_quarantine(lists, [Quarantined(row.path, "a test", "hand") for row in read_manifest(lists).select("train")[:2]])
+    with pytest.raises(DataError, match=r"2 of 24 (pretrain|train) videos are in quarantine"):
+        check_data(plan, runtime)
 
 
 def test_too_many_are_refused_before_training_but_not_in_evaluation(lists, runtime):
