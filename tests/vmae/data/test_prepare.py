@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from vmae.__main__ import app
 from vmae.data.foreign import read_foreign
-from vmae.data.listing import VideoFiles, files_among, prepare
+from vmae.data.listing import Entry, VideoFiles, files_among, prepare
 from vmae.data.manifest import FACTS, beside, list_sha256, read_manifest
 from vmae.data.official import read_official
 from vmae.data.subset import subset
@@ -381,6 +381,42 @@ def test_equal_names_in_different_folders_stay_apart(tmp_path):
     write(tmp_path / "val.csv", "1.mp4 1\n")
     with pytest.raises(DataError, match=r"val\.csv:1: '1' may be a/1\.mp4 or b/1\.mp4"):
         prepare(foreign(tmp_path, "videomae"), VideoFiles(tmp_path), tmp_path / "out.csv")
+
+
+words = st.text(st.sampled_from("ab é"), min_size=1, max_size=3).map(lambda word: f"({word})")
+
+
+@settings(max_examples=50)
+@given(st.sets(st.lists(words, min_size=1, max_size=4).map("/".join), min_size=1, max_size=12))
+def test_every_path_finds_itself_whatever_else_is_there(tmp_path_factory, paths):
+    root = tmp_path_factory.mktemp("videos")
+    for path in paths:
+        (root / f"{path}.mp4").parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{path}.mp4").touch()
+    videos = VideoFiles(root)
+    for path in paths:
+        for listed in (path, f"{path}.mp4", f"{path}.avi"):
+            assert videos.find(Entry((listed,), 0, "train", "list:1")) == f"{path}.mp4"
+    assert videos.find(Entry(("(c)",), 0, "train", "list:1")) is None
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1), min_size=1, unique=True), st.data()
+)
+def test_any_name_is_read_from_hmdb51s_lists(tmp_path, names, data):
+    codes = [data.draw(st.sampled_from("012")) for _ in names]
+    text = "".join(f"{name} {i}.avi {code} \n" for i, (name, code) in enumerate(zip(names, codes, strict=True)))
+    write(tmp_path / "a_b_test_split2.txt", text)
+    write(tmp_path / "c_test_split2.txt", "one.avi 1\ntwo.avi 2\n")
+    listing = read_official("hmdb51", files_among([tmp_path]), 2)
+    expected = [
+        (f"a_b/{name} {i}.avi", {"1": "train", "2": "test"}[code])
+        for i, (name, code) in enumerate(zip(names, codes, strict=True))
+        if code != "0"
+    ]
+    assert [(entry.names[0], entry.split) for entry in listing.entries if entry.label == 0] == expected
+    assert listing.classes == ("a_b", "c")
 
 
 def test_class_folders(tmp_path):
