@@ -99,7 +99,7 @@ def _kinetics_rows(file: Path) -> list[tuple[str, str, tuple[str, ...], str]]:
     rows: list[tuple[str, str, tuple[str, ...], str]] = []
     for values in reader:
         where = f"{file}:{reader.line_num}"
-        word = values.get("split") or file.stem
+        word = values.get("split") or re.split("[-_]", file.stem)[-1]
         if word not in KINETICS_SPLITS:
             raise DataError(f"{where}: split {word!r}{near(word, KINETICS_SPLITS)}")
         if not KINETICS_SPLITS[word]:

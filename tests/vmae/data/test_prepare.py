@@ -126,6 +126,17 @@ def test_kinetics_in_class_folders_is_the_same_videos(tmp_path):
     assert made.labelled.select("train")[1].path == "abseiling/-_tra000001_000007_000017.mp4"
 
 
+def test_kinetics_lists_without_splits_are_told_by_their_names(tmp_path):
+    root, lists = miniatures.k400(tmp_path)
+    for name in ("train", "validate", "test"):
+        rows = [line.split(",")[:-2] for line in (lists / f"{name}.csv").read_text().splitlines() if '"' not in line]
+        rows = [row[1:] for row in rows] if name == "test" else rows  # the first release of the test list had no labels
+        write(lists / f"kinetics_400_{name}.csv", "".join(",".join(row) + "\n" for row in rows))
+        (lists / f"{name}.csv").unlink()
+    made = prepare(read_official("k400", files_among([lists])), VideoFiles(root), tmp_path / "k.csv")
+    assert made.labelled.counts() == {"train": 6, "test": 3}
+
+
 def test_transcoded_files_stand_for_the_listed_ones(tmp_path):
     root, lists = miniatures.ucf101(tmp_path)
     for path in list(root.rglob("*.avi")):
