@@ -45,7 +45,7 @@ def plan(
     made, store, place = plan_of(name, sets, seeds, preset), store_of(runs), load_profile(profile)
     num_gpus = place.gpus_per_node if isinstance(place, SlurmProfile) else 1 if made.sweep.preset in ON_GPUS else None
     print_plan(made, look(store, parents_of(made)).states, cost_of(store, made, num_gpus), place, bool(num_gpus))
-    if missing := missing_inputs(made.sweep.preset):
+    if missing := missing_inputs(made):
         console.print(f"not there yet, so counted as their makers say: {', '.join(missing)}", markup=False)
 
 

@@ -3,21 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeps.scales import DEFAULT, scale
+from sweeps.scales import DATASETS, DEFAULT, scale
 from vmae.study import Ablation, Sweep
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """Ablations whose arms say by themselves at which presets they make sense."""
+    """Ablations whose arms say by themselves at which presets they make sense.
+
+    Args:
+        datasets: by the paper's names, those it is about; empty: all of the preset.
+        default: the preset it is meant for.
+    """
 
     name: str
     doc: str
     ablations: Sequence[Ablation]
+    datasets: tuple[str, ...] = ()
+    default: str = DEFAULT
 
     def at(self, preset: str | None) -> Sweep:
-        """Return the sweep at `preset` (None: the default), named after both; ConfigError for an unknown one."""
-        preset = preset or DEFAULT
+        """Return the sweep at `preset` (None: its default), named after both; ConfigError for an unknown one."""
+        preset = preset or self.default
         at = scale(preset)
-        name = self.name if preset == DEFAULT else f"{self.name}-{preset}"
-        return Sweep(name, self.doc, self.ablations, at.recipes, at.seeds, at.stands_for, preset)
+        name = self.name if preset == self.default else f"{self.name}-{preset}"
+        asked = {
+            dataset: recipe for dataset, recipe in at.recipes.items() if at.stands_for[dataset] in (self.datasets or DATASETS)
+        }
+        return Sweep(name, self.doc, self.ablations, asked, at.seeds, at.stands_for, preset)

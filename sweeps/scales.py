@@ -17,10 +17,12 @@ from pathlib import Path
 from sweeps import paper
 from sweeps.paper_values import NAMES
 from sweeps.presets import proxy, quick, tiny
+from vmae.config import FinetuneRun
 from vmae.errors import ConfigError, near
 from vmae.recipe import Recipe
 from vmae.runtime import default_data_root
 from vmae.sections import ImportedWeights, ListedSet
+from vmae.study import Plan
 
 PRESETS = ("paper", "proxy", "quick", "tiny")
 DEFAULT = "quick"
@@ -42,6 +44,7 @@ LISTS = {
     "hmdb51": (3_570, 1_530, 51),
 }
 NUM_HELDOUT = 1000
+DATASETS = tuple(paper.NAMES.values())
 WEIGHTS = ("mae_pretrain_vit_base.pth", "vit_base_patch16_224.augreg_in21k.safetensors")  # an image MAE's, a classifier's
 
 
@@ -62,11 +65,13 @@ def scale(preset: str) -> Scale:
     return _paper() if preset == "paper" else Scale(_embedded(makers[preset], NUM_SMALL[preset]), STAND_INS)
 
 
-def missing_inputs(preset: str) -> list[str]:
-    """Return the files that a preset's runs will need and that are not there yet."""
-    if preset != "paper":
+def missing_inputs(made: Plan) -> list[str]:
+    """Return the lists of a plan's data sets and the weights of its runs that are not there yet; only preset paper needs any."""
+    if made.sweep.preset != "paper":
         return []
-    files = [*(file for name in LISTS for file in _list_files(name)), *(_weights_file(name) for name in WEIGHTS)]
+    files = [file for name in LISTS if paper.NAMES[name] in made.sweep.recipes for file in _list_files(name)]
+    if any(isinstance(run, FinetuneRun) and run.weights for run in made.runs.values()):
+        files += [_weights_file(name) for name in WEIGHTS]
     return [str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file) for file in files if not file.exists()]
 
 

@@ -18,6 +18,7 @@ class RuntimeConfig(Config):
     micro_batch_size: Annotated[int, Field(ge=1, description="clips per forward; the global batch stays")] | None = None
     decode_backend: str = "auto"
     cache: Annotated[bool, Field(description="decode each video once into a uint8 memory map")] = True
+    max_quarantined: Annotated[float, Field(ge=0.0, le=1.0, description="share of a training split's videos")] = 0.05
     data_root: Annotated[str, Field(description="where embedded sets and caches lie")] = Field(
         default_factory=lambda: str(default_data_root())
     )

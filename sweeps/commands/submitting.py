@@ -121,19 +121,19 @@ def _retried(words: list[str] | None) -> frozenset[str]:
 
 
 def check_data(made: Plan, runtime: Any) -> None:
-    """Read every manifest and weights file that the plan names, before any job exists."""
-    from vmae.data.source import manifest_of
+    """Read every manifest, quarantine and weights file that the plan names, before any job exists."""
+    from vmae.data.source import manifest_of, set_aside
     from vmae.files import file_sha256
 
     sets, weights = {}, {}
     for run in made.runs.values():
         if run.stage != "evaluate":
-            data = run.pretrain.data if run.stage == "pretrain" else run.finetune.data
-            sets[data.model_dump_json()] = data
+            data, split = (run.pretrain.data, "pretrain") if run.stage == "pretrain" else (run.finetune.data, "train")
+            sets[split, data.model_dump_json()] = data
         if run.stage == "finetune" and run.weights is not None:
             weights[run.weights.path] = run.weights
-    for data in sets.values():
-        manifest_of(data, runtime)
+    for (split, _), data in sets.items():
+        set_aside(manifest_of(data, runtime), split, runtime)
     for imported in weights.values():
         if file_sha256(Path(imported.path)) != imported.sha256:
             raise ConfigError(f"{imported.path} is another file than the plan was made with; plan again to use it")

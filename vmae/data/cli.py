@@ -1,4 +1,4 @@
-"""`vmae data`: make and describe the embedded video set."""
+"""`vmae data`: make and describe the embedded video set; the commands on lists are `vmae.data.cli_lists`'s."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from vmae.data.cli_lists import prepare_app, scan_command, subset_command
 from vmae.data.embedded import DOMAINS, SIZES, embedded_dir
 from vmae.errors import DataError
 from vmae.runtime import default_data_root
 
-app = typer.Typer(help="Video sets: make the embedded one, look at what is there.", no_args_is_help=True)
+app = typer.Typer(help="Video sets: lists of real ones, the embedded one, a look at every video.", no_args_is_help=True)
+app.add_typer(prepare_app, name="prepare")
+app.command("scan")(scan_command)
+app.command("subset")(subset_command)
 
 Size = Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}.")]
 Domain = Annotated[str, typer.Option(help="moving: the digit travels; still: only its look tells (see the docs of the set).")]

@@ -75,7 +75,9 @@ class CachedFrames:
         return len(self.paths)
 
     def num_frames(self, video: int) -> int:
-        """Return the frames of a video; all have the same number."""
+        """Return the frames of a video; all have the same number. DataError before anything is drawn for an unreadable one."""
+        if video in self.bad:
+            raise DataError(self.bad[video])
         return int(self.frames.shape[1])
 
     def read_batch(self, videos: Sequence[int], indices: np.ndarray) -> np.ndarray:

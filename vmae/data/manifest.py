@@ -1,25 +1,60 @@
-"""Manifests: a csv with the header `path,label,split`, one video per line; paths relative to the manifest's folder."""
+"""Manifests: a csv with the header `path,label,split`, one video per line; docs/data.md has the format.
+
+Paths are relative to the manifest's folder, or to the root that a file beside it, NAME.about.json, gives; that file also names
+the classes in the order of their labels. Other columns (id, frames, ...) say more about a video and do not count as what is
+listed: the list's hash is of path, label and split.
+"""
 
 import csv
 import hashlib
 import io
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vmae.errors import DataError, near
 from vmae.files import write_atomic
 
 COLUMNS = ("path", "label", "split")
+FACTS: Mapping[str, type] = {
+    "id": str,
+    "frames": int,
+    "fps": float,
+    "width": int,
+    "height": int,
+    "bytes": int,
+    "mtime": int,  # of the last change, ns
+}
 
 
 @dataclass(frozen=True)
 class VideoRow:
-    """One video; a label may be absent where no split that needs it contains the video."""
+    """One video; a label may be absent where no split that needs it contains the video. `facts` holds the columns of FACTS."""
 
     path: str
     label: int | None
     split: str
+    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class About:
+    """What stands beside a manifest.
+
+    Args:
+        root: folder that paths are relative to; itself relative to the manifest's folder, or absolute.
+        classes: names in the order of their labels; empty: not known.
+        parent: manifest in the same folder that this one was taken from; its quarantine counts here.
+        made: how the manifest came about.
+    """
+
+    root: str = "."
+    classes: tuple[str, ...] = ()
+    parent: str | None = None
+    made: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -29,6 +64,7 @@ class Manifest:
     file: Path
     rows: tuple[VideoRow, ...]
     list_sha256: str
+    about: About = About()
 
     def select(self, split: str) -> tuple[VideoRow, ...]:
         """Return the videos of a split in file order; DataError for one that is not there."""
@@ -40,12 +76,11 @@ class Manifest:
 
     def absolute(self, row: VideoRow) -> Path:
         """Return where the video lies."""
-        return self.file.parent / row.path
+        return self.file.parent / self.about.root / row.path
 
     def counts(self) -> dict[str, int]:
         """Return the videos per split."""
-        splits = [row.split for row in self.rows]
-        return {split: splits.count(split) for split in dict.fromkeys(splits)}
+        return dict(Counter(row.split for row in self.rows))
 
 
 def list_sha256(rows: Iterable[VideoRow]) -> str:
@@ -57,12 +92,51 @@ def list_sha256(rows: Iterable[VideoRow]) -> str:
 
 
 def write_manifest(file: Path, rows: Sequence[VideoRow]) -> None:
-    """Write a manifest atomically."""
+    """Write a manifest atomically, with those columns of FACTS that any row has."""
+    facts = [name for name in FACTS if any(name in row.facts for row in rows)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([row.path, "" if row.label is None else row.label, row.split] for row in rows)
+    writer.writerow([*COLUMNS, *facts])
+    for row in rows:
+        known = [row.facts.get(name, "") for name in facts]
+        writer.writerow([row.path, "" if row.label is None else row.label, row.split, *known])
     write_atomic(file, text.getvalue().encode("utf-8"))
+
+
+def beside(file: Path, ending: str) -> Path:
+    """Return the file that belongs to a manifest: `ssv2.csv` -> `ssv2.about.json`."""
+    return file.with_suffix(f".{ending}")
+
+
+def write_about(file: Path, about: About) -> None:
+    """Write what stands beside the manifest `file`, atomically."""
+    values = {"root": about.root, "parent": about.parent, "made": dict(about.made), "classes": list(about.classes)}
+    write_atomic(beside(file, "about.json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def read_about(file: Path) -> About:
+    """Read what stands beside the manifest `file`, if anything does; DataError if it is damaged."""
+    path = beside(file, "about.json")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        return About(str(values["root"]), tuple(values["classes"]), values.get("parent"), values.get("made", {}))
+    except FileNotFoundError:
+        return About()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"cannot read {path}: {type(error).__name__}: {error}") from None
+
+
+def ancestors(manifest: Manifest) -> list[Path]:
+    """Return the lists that a manifest was taken from, nearest first; DataError if they form a ring."""
+    found: list[Path] = []
+    parent = manifest.about.parent
+    while parent is not None:
+        file = manifest.file.with_name(parent)
+        if file in (*found, manifest.file):
+            raise DataError(f"{beside(manifest.file, 'about.json')}: the lists it was taken from form a ring at {parent}")
+        found.append(file)
+        parent = read_about(file).parent
+    return found
 
 
 def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: Collection[str] = ()) -> Manifest:
@@ -74,8 +148,12 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
 
     Raises:
         DataError: with file and line: no file, missing column, no label, label that is no integer or outside the classes, a path
-            listed twice (in two splits it would leak), no video at all.
+            listed twice (in two splits it would leak), no video at all; another number of classes than are named beside it.
     """
+    about = read_about(file)
+    if num_classes and about.classes and num_classes != len(about.classes):
+        raise DataError(f"{beside(file, 'about.json')} names {len(about.classes)} classes, {num_classes} are asked for")
+    num_classes = num_classes or len(about.classes) or None
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -97,17 +175,18 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
         rows.append(row)
     if not rows:
         raise DataError(f"{file} lists no video")
-    return Manifest(file, tuple(rows), list_sha256(rows))
+    return Manifest(file, tuple(rows), list_sha256(rows), about)
 
 
 def _row(values: dict[str, str | None], where: str, num_classes: int | None, labelled_splits: Collection[str]) -> VideoRow:
     path, text, split = (values[column] for column in COLUMNS)
     if not path or not split:
         raise DataError(f"{where}: {'path' if not path else 'split'} is empty")
+    facts = {name: _fact(name, values[name], where) for name in FACTS if values.get(name)}
     if not text:
         if split in labelled_splits:
             raise DataError(f"{where}: {path!r} has no label, and split {split!r} needs one")
-        return VideoRow(path, None, split)
+        return VideoRow(path, None, split, facts)
     try:
         label = int(text)
     except ValueError:
@@ -115,7 +194,14 @@ def _row(values: dict[str, str | None], where: str, num_classes: int | None, lab
     if label < 0 or (num_classes is not None and label >= num_classes):
         allowed = f"0 to {num_classes - 1}" if num_classes else "0 or more"
         raise DataError(f"{where}: label {label} of {path!r}; allowed: {allowed}")
-    return VideoRow(path, label, split)
+    return VideoRow(path, label, split, facts)
+
+
+def _fact(name: str, text: str | None, where: str) -> Any:
+    try:
+        return FACTS[name](text)
+    except ValueError:
+        raise DataError(f"{where}: {name} {text!r} is no {FACTS[name].__name__}") from None
 
 
 def check_files(manifest: Manifest, rows: Sequence[VideoRow]) -> None:
@@ -128,4 +214,7 @@ def check_files(manifest: Manifest, rows: Sequence[VideoRow]) -> None:
         elif path.stat().st_size == 0:
             bad.append(f"{path} is empty")
     if bad:
-        raise DataError(f"{len(bad)} of {len(rows)} videos of {manifest.file} cannot be used; the first: {bad[0]}")
+        raise DataError(
+            f"{len(bad)} of {len(rows)} videos of {manifest.file} cannot be used; the first: {bad[0]}; "
+            f"`vmae data scan {manifest.file}` finds all such and sets them aside"
+        )

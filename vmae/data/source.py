@@ -1,16 +1,19 @@
 """The data of a run: its manifest, checked against the config, its frames, its labels. No torch, so submit can check too."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from vmae.data.embedded import DOMAINS, manifest_file
 from vmae.data.frames import FrameSource, PartOfFrames, open_frames
-from vmae.data.manifest import Manifest, list_sha256, read_manifest
+from vmae.data.manifest import Manifest, beside, list_sha256, read_manifest
+from vmae.data.quarantine import WithoutQuarantined, quarantine_of
 from vmae.data.subset import subset
 from vmae.errors import DataError
 from vmae.runtime import RuntimeConfig
 from vmae.sections import EmbeddedSet, ListedSet, SubsetConfig
 
 LABELLED_SPLITS = ("train", "holdout", "test")
+TRAINING_SPLITS = ("pretrain", "train")
 
 
 def manifest_of(data: EmbeddedSet | ListedSet, runtime: RuntimeConfig) -> Manifest:
@@ -49,13 +52,39 @@ def listed_set(file: Path, name: str, num_classes: int | None = None) -> ListedS
 
 
 def frames_of(manifest: Manifest, split: str, runtime: RuntimeConfig) -> FrameSource:
-    """Open the videos of a split, from the decoded cache if the runtime wants one."""
-    return open_frames(
-        manifest,
-        split,
-        cache_dir=Path(runtime.data_root) / "cache" if runtime.cache else None,
-        backend=runtime.decode_backend,
-    )
+    """Open the videos of a split, from the decoded cache if the runtime wants one; those in quarantine are not opened.
+
+    Raises:
+        DataError: as `set_aside`, and where files are missing or empty that are not in quarantine.
+    """
+    cache_dir = Path(runtime.data_root) / "cache" if runtime.cache else None
+    reasons = set_aside(manifest, split, runtime)
+    if not reasons:
+        return open_frames(manifest, split, cache_dir=cache_dir, backend=runtime.decode_backend)
+    healthy = tuple(row for position, row in enumerate(manifest.select(split)) if position not in reasons)
+    source = open_frames(replace(manifest, rows=healthy), split, cache_dir=cache_dir, backend=runtime.decode_backend)
+    return WithoutQuarantined(source, reasons)
+
+
+def set_aside(manifest: Manifest, split: str, runtime: RuntimeConfig) -> dict[int, str]:
+    """Return the videos of a split that are in quarantine, by position, with the reason.
+
+    Raises:
+        DataError: they are more of a training split than `runtime.max_quarantined` allows, or all of any split.
+    """
+    quarantined, rows = quarantine_of(manifest), manifest.select(split)
+    reasons = {
+        position: f"{manifest.absolute(row)}: in quarantine by {found.by}: {found.reason}"
+        for position, row in enumerate(rows)
+        if (found := quarantined.get(row.path))
+    }
+    allowed = runtime.max_quarantined if split in TRAINING_SPLITS else 1.0
+    if reasons and (len(reasons) > allowed * len(rows) or len(reasons) == len(rows)):
+        raise DataError(
+            f"{len(reasons)} of {len(rows)} {split} videos are in quarantine ({beside(manifest.file, 'quarantine.csv')}), "
+            f"{allowed:.0%} are allowed; the first: {next(iter(reasons.values()))}"
+        )
+    return reasons
 
 
 def subset_of(manifest: Manifest, split: str, config: SubsetConfig, source: FrameSource) -> tuple[FrameSource, str]:

@@ -1,0 +1,275 @@
+"""From lists as others publish them to a manifest of ours: what is listed, where the files lie, what must hold."""
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from posixpath import commonpath
+
+from vmae.data.manifest import About, Manifest, VideoRow, list_sha256, read_manifest, write_about, write_manifest
+from vmae.data.subset import subset
+from vmae.errors import DataError
+from vmae.files import file_sha256
+
+ENDINGS = ("3gp", "avi", "flv", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A video as a foreign list names it.
+
+    Args:
+        names: what its path may be, without an ending; folders above it may be left out.
+        where: file and line.
+    """
+
+    names: tuple[str, ...]
+    label: int | None
+    split: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What foreign files list: videos, class names in the order of their labels, and the files themselves."""
+
+    entries: Sequence[Entry]
+    classes: tuple[str, ...]
+    files: Sequence[Path]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was written: the labelled manifest if there are labels, the one for pre-training; and what is listed but not there."""
+
+    labelled: Manifest | None
+    pretraining: Manifest
+    absent: Sequence[Entry] = field(default_factory=tuple)
+
+
+def lines_of(file: Path) -> Iterator[tuple[str, str]]:
+    """Yield (`file:line`, text) of a text file's lines that are not blank; byte-order mark, CRLF and Latin-1 are read too.
+
+    Raises DataError for a file that cannot be read or is no text.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}") from None
+    if b"\0" in content:
+        raise DataError(f"{file} is no text file")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
+        if line.strip():
+            yield f"{file}:{number}", line.strip()
+
+
+def files_among(places: Iterable[Path]) -> list[Path]:
+    """Return the files named, and all below the folders named, sorted; DataError for one that is not there."""
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            found += sorted(path for path in place.rglob("*") if path.is_file())
+        elif place.is_file():
+            found.append(place)
+        else:
+            raise DataError(f"no file or folder {place}")
+    return found
+
+
+def without_ending(name: str) -> str:
+    """Return a path without a video's ending, with / between folders, composed as NFC (a Mac's disk may hold NFD)."""
+    name = unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and ending.lower() in ENDINGS else name
+
+
+class VideoFiles:
+    """The video files below a folder, found by what lists call them."""
+
+    def __init__(self, root: Path, endings: Sequence[str] = ENDINGS) -> None:
+        if not root.is_dir():
+            raise DataError(f"no folder {root}")
+        self.root = root.absolute()
+        self.by_stem: dict[str, list[str]] = defaultdict(list)
+        kept = tuple(f".{ending.lower().lstrip('.')}" for ending in endings)
+        visited: set[str] = set()
+        for folder, subfolders, files in os.walk(self.root, followlinks=True):
+            real = os.path.realpath(folder)
+            subfolders[:] = [] if real in visited else sorted(subfolders)  # links may form a ring
+            if real in visited:
+                continue
+            visited.add(real)
+            inner = PurePosixPath(Path(folder).relative_to(self.root).as_posix())
+            for name in sorted(files):
+                if name.lower().endswith(kept):
+                    self.by_stem[without_ending(name)].append(str(inner / name))
+        if not self.by_stem:
+            raise DataError(f"no video below {root}; looked for {', '.join(kept)}")
+
+    def find(self, entry: Entry) -> str | None:
+        """Return the path below the root of the one file that an entry can mean; DataError if there are several."""
+        for name in map(without_ending, entry.names):
+            files = self.by_stem.get(name.rpartition("/")[2], [])
+            bare = {file: without_ending(file) for file in files}
+            found = [file for file in files if bare[file] == name] or [f for f in files if f"/{bare[f]}".endswith(f"/{name}")]
+            if len(found) > 1:
+                raise DataError(
+                    f"{entry.where}: {name!r} may be {found[0]} or {found[1]} below {self.root}; "
+                    "remove one, or give --root or --ending so that one is left"
+                )
+            if found:
+                return _utf8(found[0], entry)
+        return None
+
+
+def _utf8(path: str, entry: Entry) -> str:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"{entry.where}: the file's name is not UTF-8 on disk, rename it: {os.fsencode(path)!r}") from None
+    return path
+
+
+def prepare(
+    listing: Listing,
+    videos: VideoFiles,
+    out: Path,
+    *,
+    skip_absent: bool = False,
+    holdout: int = 0,
+    heldout: int = 1000,
+    seed: int = 0,
+) -> Prepared:
+    """Find every listed video and write two manifests: `out` with train and test, and `<out>-pretrain` without need of labels.
+
+    Args:
+        skip_absent: leave out what is listed but not there, instead of refusing.
+        holdout: labelled videos to take out of train, for selecting on; pre-training is judged on them too.
+        heldout: without `holdout`, test videos on which a pre-training is judged (nothing is selected on them).
+        seed: of both choices, which are stratified, and a smaller one lies within each larger.
+
+    Raises:
+        DataError: labels outside the classes, videos in two splits or twice in one, videos that are not there.
+    """
+    _check_labels(listing)
+    found = [(entry, videos.find(entry)) for entry in listing.entries]
+    absent = [entry for entry, path in found if path is None]
+    if absent:
+        _check_absent(listing, absent, videos.root, skip_absent)
+    present = [(entry, path) for entry, path in found if path is not None]
+    _check_overlap(present)
+    base = _common_folder([path for _, path in present])
+    rows = [_row(entry, path, videos.root, base) for entry, path in present]
+    labelled = [row for row in rows if row.split != "pretrain"]
+    if holdout:
+        labelled = _hold_out(labelled, holdout, seed)
+    unlabelled = [row for row in rows if row.split == "pretrain"] or [row for row in labelled if row.split == "train"]
+    root, near = videos.root / base, out.absolute().parent
+    made = {
+        "from": {file.name: file_sha256(file) for file in listing.files},
+        "absent": dict(Counter(entry.split for entry in absent)),
+        "holdout": holdout,
+        "seed": seed,
+    }
+    about = About(os.path.relpath(root, near) if root.is_relative_to(near) else str(root), listing.classes, None, made)
+    for_pretraining = out.with_name(f"{out.stem}-pretrain{out.suffix}")
+    if labelled:
+        write_about(out, about)
+        write_manifest(out, labelled)
+    write_about(for_pretraining, replace(about, parent=out.name if labelled else None))
+    write_manifest(for_pretraining, _pretraining(unlabelled, labelled, heldout, seed))
+    return Prepared(read_manifest(out) if labelled else None, read_manifest(for_pretraining), absent)
+
+
+def _check_labels(listing: Listing) -> None:
+    for entry in listing.entries:
+        if entry.label is not None and listing.classes and not 0 <= entry.label < len(listing.classes):
+            raise DataError(f"{entry.where}: label {entry.label} of {entry.names[0]!r}; allowed: 0 to {len(listing.classes) - 1}")
+
+
+def _check_absent(listing: Listing, absent: Sequence[Entry], root: Path, skip_absent: bool) -> None:
+    listed, gone = (Counter(entry.split for entry in entries) for entries in (listing.entries, absent))
+    counts = ", ".join(f"{gone[split]} of {listed[split]} {split} videos" for split in gone)
+    first = f"the first: {absent[0].names[0]!r} ({absent[0].where})"
+    if empty := [split for split in gone if gone[split] == listed[split]]:
+        raise DataError(f"{counts} are not below {root}, so {' and '.join(empty)} would be empty; is --root right? {first}")
+    if not skip_absent:
+        raise DataError(f"{counts} are not below {root}; {first}; --skip-absent leaves them out and records how many")
+
+
+def _check_overlap(present: Sequence[tuple[Entry, str]]) -> None:
+    """Refuse a video in two splits or twice in one; pre-training may use the videos of train."""
+    before: dict[str, list[Entry]] = defaultdict(list)
+    for entry, path in present:
+        before[path].append(entry)
+    several = [(path, entries) for path, entries in before.items() if len(entries) > 1]
+    across = [(path, entries) for path, entries in several if {entry.split for entry in entries} - {"train", "pretrain"}]
+    across = [(path, entries) for path, entries in across if len({entry.split for entry in entries}) > 1]
+    twice = [(path, entries) for path, entries in several if len({entry.split for entry in entries}) < len(entries)]
+    for clashes in (across, twice):
+        if clashes:
+            path, entries = clashes[0]
+            places = " and ".join(f"{entry.split} ({entry.where})" for entry in entries)
+            kind = "in more than one split" if clashes is across else "more than once"
+            raise DataError(f"{len(clashes)} videos are listed {kind}; the first: {path!r} in {places}")
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    """Return the folder that all paths lie in, so that a list does not depend on how far up its root was given."""
+    return commonpath([str(PurePosixPath(path).parent) for path in paths]) or "."
+
+
+def _row(entry: Entry, path: str, root: Path, base: str) -> VideoRow:
+    inner = PurePosixPath(path).relative_to(base)
+    stat = (root / path).stat()
+    facts = {"id": without_ending(entry.names[0]), "bytes": stat.st_size, "mtime": stat.st_mtime_ns}
+    return VideoRow(str(inner), entry.label, entry.split, facts)
+
+
+def _hold_out(rows: Sequence[VideoRow], num_videos: int, seed: int) -> list[VideoRow]:
+    train = [row for row in rows if row.split == "train"]
+    if num_videos >= len(train):
+        raise DataError(f"--holdout {num_videos} of {len(train)} train videos leaves none; allowed: 0 to {len(train) - 1}")
+    chosen = subset(train, num_videos, seed)
+    return [replace(row, split="holdout") if row.split == "train" and row.path in chosen else row for row in rows]
+
+
+def _pretraining(unlabelled: Sequence[VideoRow], labelled: Sequence[VideoRow], heldout: int, seed: int) -> list[VideoRow]:
+    """Return the pre-training videos, and as `holdout` those it is judged on: the hold-out, some of test, or some of its own."""
+    judged = [row for row in labelled if row.split == "holdout"]
+    if not judged and (test := [row for row in labelled if row.split == "test"]):
+        chosen = subset(test, heldout, seed)
+        judged = [row for row in test if row.path in chosen]
+    if not judged:
+        chosen = subset(unlabelled, max(1, min(heldout, len(unlabelled) // 10)), seed)
+        judged = [row for row in unlabelled if row.path in chosen]
+    away = {row.path for row in judged}
+    kept = [replace(row, split="pretrain") for row in unlabelled if row.path not in away]
+    return kept + [replace(row, split="holdout") for row in judged]
+
+
+def subset_list(file: Path, sizes: Sequence[int], seed: int, split: str) -> list[Manifest]:
+    """Write, per size, the list with that many videos of `split` and all of its other splits; its name holds its hash.
+
+    They are the videos that `subset.num_videos` takes in a run. Raises DataError for a size that the split does not have.
+    """
+    manifest = read_manifest(file)
+    rows = manifest.select(split)
+    made = []
+    for size in sorted(sizes):
+        if not 1 <= size <= len(rows):
+            raise DataError(f"{size} of {len(rows)} {split} videos of {file}; allowed: 1 to {len(rows)}")
+        chosen = subset(rows, size, seed)
+        kept = [row for row in manifest.rows if row.split != split or row.path in chosen]
+        path = file.with_name(f"{file.stem}-{size}-seed{seed}-{list_sha256(kept)[:12]}{file.suffix}")
+        about = replace(manifest.about, parent=file.name, made={"subset": {"split": split, "num_videos": size, "seed": seed}})
+        write_about(path, about)
+        write_manifest(path, kept)
+        made.append(read_manifest(path))
+    return made

@@ -1,0 +1,217 @@
+"""Decodes every video of a list to its end, in processes that can be killed, and sets aside what training cannot use.
+
+What is found stands beside the manifest: NAME.scan.csv with counts and reasons, and the quarantine. A file that has not changed
+since an earlier scan is not decoded again, so an interrupted scan goes on where it was.
+"""
+
+import csv
+import functools
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vmae.data.deadline import Blamed, DeadlinePool
+from vmae.data.manifest import Manifest, ancestors, beside, read_manifest
+from vmae.data.quarantine import Quarantined, write_quarantine
+from vmae.data.video import backend_version, num_frames, read_frames, resolve_backend
+from vmae.errors import DataError, Interrupted
+from vmae.files import write_atomic
+from vmae.runtime import num_cpus
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+MAX_SIDE_PX = 8192
+SECONDS_PER_VIDEO = 120.0
+RESULTS_AHEAD = 1000
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a scan saw of a video; `reason` says why it cannot be used, empty if it can."""
+
+    path: str
+    frames: int | None = None
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    mtime: int | None = None
+    decoder: str = ""
+    kind: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A finished scan: one row per video in the list's order, and how many of them were looked at now."""
+
+    rows: tuple[Seen, ...]
+    num_decoded: int
+
+    @property
+    def bad(self) -> tuple[Seen, ...]:
+        """Those that cannot be used."""
+        return tuple(row for row in self.rows if row.reason)
+
+
+def examine(path: str, backend: str) -> dict[str, Any]:
+    """Decode a video to its end, and its first and last frame as training would; return frames, fps, width and height.
+
+    Raises DataError with the reason why it cannot be used.
+    """
+    import av
+
+    try:
+        with av.open(path, metadata_errors="ignore") as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: no video stream")
+            stream = container.streams.video[0]
+            width, height = stream.codec_context.width, stream.codec_context.height
+            if max(width, height) > MAX_SIDE_PX:
+                raise DataError(f"{path}: {width} x {height} px; at most {MAX_SIDE_PX} on a side are read")
+            stream.thread_type = "NONE"
+            count, end_s = 0, 0.0
+            for frame in container.decode(stream):
+                count += 1
+                end_s = frame.time or end_s
+            fps, promised = float(stream.average_rate or 0), stream.frames
+            length_s = float((stream.duration or 0) * (stream.time_base or 0))
+            if not length_s and len(container.streams) == 1:  # webm says it only of the whole, which sound may outlast
+                length_s = (container.duration or 0) / av.time_base
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{path}: cannot be decoded: {error.strerror}") from None
+    if not count:
+        raise DataError(f"{path}: no frame can be decoded")
+    if count < 0.98 * promised - 1:  # packed frames of old avi files are counted and hold no picture
+        raise DataError(f"{path}: {count} of {promised} frames can be decoded; the file is damaged")
+    if fps and end_s + 1 / fps < 0.9 * length_s - 0.5:
+        raise DataError(f"{path}: frames end at {end_s:.1f} of {length_s:.1f} s; the file is damaged")
+    length = count if backend == "pyav" and count >= promised else num_frames(Path(path), backend)
+    read_frames(Path(path), [0, length - 1], backend)
+    return {"frames": count, "fps": fps, "width": width, "height": height}
+
+
+def scan(
+    file: Path,
+    num_workers: int | None = None,
+    timeout_s: float = SECONDS_PER_VIDEO,
+    backend: str = "auto",
+    again: bool = False,
+    look: Callable[..., dict[str, Any]] = examine,
+    progress: bool = True,
+) -> Scan:
+    """Look at every video of the manifest `file`, write what was seen beside it, and set the bad ones aside.
+
+    Args:
+        num_workers: processes; None takes all cores allowed to this one.
+        timeout_s: seconds for one video, after which its process is killed.
+        again: also look again at files that were bad and have not changed.
+        look: called with a path and `backend` in another process; what `examine` does.
+        progress: show a bar with time to go.
+
+    Raises:
+        DataError: an unusable manifest; Interrupted by Ctrl-C: the same call goes on.
+    """
+    manifest = read_manifest(file)
+    backend = resolve_backend(backend)
+    decoder = backend_version(backend)
+    journal = beside(file, "scan.part.jsonl")
+    tables = [row for list_file in (*reversed(ancestors(manifest)), file) for row in read_scan(list_file)]
+    known = {row.path: row for row in (*tables, *_read_journal(journal)) if row.decoder == decoder}
+    if again:
+        known = {path: row for path, row in known.items() if not row.reason}
+    seen: dict[str, Seen] = {}
+    num_decoded = num_bad = 0
+    try:
+        with _bar(progress) as bar, DeadlinePool(num_workers or num_cpus()) as pool, journal.open("a", encoding="utf-8") as notes:
+            shown = bar.add_task(file.name, total=len(manifest.rows), bad=0)
+            todo = _unseen(manifest, known, seen, decoder)
+            for task, result in pool.run(functools.partial(_look, look, backend), todo, timeout_s, RESULTS_AHEAD):
+                found = _judged(task, result)
+                seen[found.path] = found
+                num_decoded, num_bad = num_decoded + 1, num_bad + bool(found.reason)
+                notes.write(json.dumps(asdict(found)) + "\n")
+                notes.flush()
+                bar.update(shown, completed=len(seen), bad=num_bad)
+            done = Scan(tuple(seen[row.path] for row in manifest.rows), num_decoded)
+            bar.update(shown, completed=len(seen), bad=len(done.bad))
+    except KeyboardInterrupt:
+        raise Interrupted(f"Ctrl-C at video {len(seen)} of {len(manifest.rows)}") from None
+    except OSError as error:
+        raise DataError(f"cannot write {journal}: {error.strerror}") from None
+    write_atomic(beside(file, "scan.csv"), _table(done.rows).encode("utf-8"))
+    write_quarantine(file, [Quarantined(row.path, row.reason, "scan") for row in done.bad], replacing="scan")
+    journal.unlink()
+    return done
+
+
+def read_scan(file: Path) -> tuple[Seen, ...]:
+    """Return what the last finished scan of the manifest `file` saw; DataError if its table is damaged."""
+    path = beside(file, "scan.csv")
+    if not path.is_file():
+        return ()
+    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+    kinds = {"frames": int, "fps": float, "width": int, "height": int, "bytes": int, "mtime": int}
+    try:
+        return tuple(Seen(**{name: kinds.get(name, str)(text) for name, text in row.items() if text}) for row in reader)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}:{reader.line_num}: not a row of a scan: {error}; delete the file and scan again") from None
+
+
+def _read_journal(path: Path) -> Iterator[Seen]:
+    """Yield what an interrupted scan saw; a line may be half written."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            yield Seen(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+
+
+def _unseen(manifest: Manifest, known: dict[str, Seen], seen: dict[str, Seen], decoder: str) -> Iterator[tuple[Path, Seen]]:
+    """Yield the videos to look at, with their size and time of change; put the others straight into `seen`."""
+    for row in manifest.rows:
+        path = manifest.absolute(row)
+        try:
+            stat = path.stat()
+        except OSError as error:
+            seen[row.path] = Seen(row.path, kind="raised", reason=error.strerror or str(error))
+            continue
+        before = known.get(row.path)
+        if before and (before.bytes, before.mtime) == (stat.st_size, stat.st_mtime_ns):
+            seen[row.path] = before
+        elif stat.st_size == 0:
+            seen[row.path] = Seen(row.path, bytes=0, mtime=stat.st_mtime_ns, kind="raised", reason="the file is empty")
+        else:
+            yield path, Seen(row.path, bytes=stat.st_size, mtime=stat.st_mtime_ns, decoder=decoder)
+
+
+def _look(look: Callable[..., dict[str, Any]], backend: str, task: tuple[Path, Seen]) -> dict[str, Any]:
+    return look(str(task[0]), backend)
+
+
+def _judged(task: tuple[Path, Seen], result: dict[str, Any] | Blamed) -> Seen:
+    path, about = task
+    if not isinstance(result, Blamed):
+        return replace(about, **result)
+    return replace(about, kind=result.kind, reason=result.reason.removeprefix(f"{path}: "))
+
+
+def _table(rows: Sequence[Seen]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(column.name for column in fields(Seen))
+    writer.writerows(["" if value is None else value for value in asdict(row).values()] for row in rows)
+    return text.getvalue()
+
+
+def _bar(progress: bool) -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    text, bad = TextColumn("{task.description}"), TextColumn("{task.fields[bad]} bad")
+    return Progress(
+        text, BarColumn(), MofNCompleteColumn(), bad, TimeElapsedColumn(), TimeRemainingColumn(), disable=not progress
+    )
