@@ -1,7 +1,7 @@
 """The findings page: each claim against the finished runs; what was not run is said to be not run."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.claims import CLAIMS, Check, Claim
 from analysis.collect import Study
 from analysis.compare import Difference, holm, over_seeds
+from analysis.formats import markdown
 from analysis.table import difference, finished
 
 NOT_RUN, NOT_DISTINGUISHABLE = "not run", "not distinguishable"
@@ -39,25 +40,40 @@ def findings(study: Study) -> list[Finding]:
 
 def page(study: Study) -> str:
     """Return the findings as markdown."""
+    title = f"# Findings: {study.name}{' (SYNTHETIC)' if study.is_synthetic else ''}"
     found = findings(study)
+    return f"{title}\n\n{summary(found)}\n\n{markdown(as_table(found))}\n"
+
+
+def summary(found: Sequence[Finding]) -> str:
+    """Return how many comparisons say what, and how they were judged."""
     counts = Counter(finding.status for finding in found if finding.check)
     head = ", ".join(f"{n} {status}" for status, n in counts.items()) or "no comparison of them is in this sweep"
-    lines = [
-        f"# Findings: {study.name}{' (SYNTHETIC)' if study.is_synthetic else ''}",
-        "",
+    return (
         f"Claims of the paper and of a review of it, judged by the finished runs: {head}. At 5 %, corrected for all comparisons "
-        "of this page by Holm's rule; data sets that stand in for the paper's say nothing about the paper's own numbers.",
-        "",
-        "| claim | statement | the paper's evidence | comparison | data set | finding | numbers | runs |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+        "of this page by Holm's rule; data sets that stand in for the paper's say nothing about the paper's own numbers."
+    )
+
+
+def as_table(found: Sequence[Finding]) -> pd.DataFrame:
+    """Return a row per comparison, or per claim that none judges."""
+    rows = []
     for finding in found:
         claim, check = finding.claim, finding.check
         word = "best ratio below" if check and check.kind == "lower ratio" else "above"
-        what = f"{check.ablation}: {check.arm} {word} {check.versus}" if check else ""
-        cells = (claim.id, claim.statement, claim.evidence, what, finding.dataset, finding.status, finding.numbers)
-        lines.append(f"| {' | '.join(cells)} | {' '.join(finding.runs)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(
+            {
+                "claim": claim.id,
+                "statement": claim.statement,
+                "the paper's evidence": claim.evidence,
+                "comparison": f"{check.ablation}: {check.arm} {word} {check.versus}" if check else "",
+                "data set": finding.dataset,
+                "finding": finding.status,
+                "numbers": finding.numbers,
+                "runs": " ".join(finding.runs),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _unasked(claim: Claim) -> str:

@@ -20,6 +20,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 0.85rem; display: block; overflow-x: auto; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+td { white-space: normal; max-width: 22rem; }
 th:first-child, td:first-child { text-align: left; }
 th { cursor: pointer; border-bottom: 2px solid var(--line); }
 th[data-order]::after { content: " \\2191"; }

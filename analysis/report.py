@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.collect import Study, hardware
 from analysis.figures import Drawn, draw_all
-from analysis.findings import page
+from analysis.findings import as_table, findings, page, summary
 from analysis.formats import latex, markdown, pretraining_table, results_table
 from analysis.html import Section, config_details, write_html
 from analysis.table import cell_table
@@ -57,7 +57,7 @@ def write_report(study: Study, folder: Path) -> Report:
     (folder / "findings.md").write_text(page(study), encoding="utf-8")
     file = folder / "report.md"
     file.write_text("\n".join(line for section in sections for line in section.markdown(folder)) + "\n", encoding="utf-8")
-    html = write_html(_title(study), [*sections, config_details(study)], folder / "report.html")
+    html = write_html(_title(study), [*sections, _findings(study), config_details(study)], folder / "report.html")
     return Report(file, html, tuple(tables), tuple(drawn))
 
 
@@ -66,7 +66,7 @@ def _title(study: Study) -> str:
 
 
 def _head(study: Study) -> Section:
-    lines = [str(study.plan["purpose"]), f"Runs: {_counts(study)}. Claims judged by these runs: findings.md."]
+    lines = [str(study.plan["purpose"]), f"Runs: {_counts(study)}. Claims judged by these runs: findings."]
     if study.is_synthetic:
         lines.insert(0, f"**{SYNTHETIC}**")
     lines += [f"Cannot be used: {problem}." for problem in study.problems]
@@ -102,6 +102,11 @@ def _answer(
 
 def _pretraining(drawn: list[Drawn]) -> Section:
     return Section("Pre-training", 2, [], figures=[d for d in drawn if d.ablation is None])
+
+
+def _findings(study: Study) -> Section:
+    found = findings(study)
+    return Section("Findings", 2, [summary(found)], tables=[as_table(found).drop(columns="runs")])
 
 
 def _counts(study: Study) -> str:

@@ -44,7 +44,7 @@ LISTS = {
     "hmdb51": (3_570, 1_530, 51),
 }
 NUM_HELDOUT = 1000
-DATASETS = tuple(paper.NAMES.values())
+DATASETS = tuple(NAMES.values())
 WEIGHTS = ("mae_pretrain_vit_base.pth", "vit_base_patch16_224.augreg_in21k.safetensors")  # an image MAE's, a classifier's
 
 
@@ -69,7 +69,7 @@ def missing_inputs(made: Plan) -> list[str]:
     """Return the lists of a plan's data sets and the weights of its runs that are not there yet; only preset paper needs any."""
     if made.sweep.preset != "paper":
         return []
-    files = [file for name in LISTS if paper.NAMES[name] in made.sweep.recipes for file in _list_files(name)]
+    files = [file for name in LISTS if NAMES[name] in made.sweep.recipes for file in _list_files(name)]
     if any(isinstance(run, FinetuneRun) and run.weights for run in made.runs.values()):
         files += [_weights_file(name) for name in WEIGHTS]
     return [str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file) for file in files if not file.exists()]
