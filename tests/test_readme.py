@@ -1,4 +1,4 @@
-"""README: every command it shows runs, in its order; every link leads somewhere; its table is the committed report's."""
+"""README and docs/analysis.md: every command runs, in order; every link leads somewhere; the table is the committed report's."""
 
 import re
 import shlex
@@ -10,12 +10,13 @@ import pytest
 from helpers import ROOT, clean_environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ON_ANALYSIS = (ROOT / "docs" / "analysis.md").read_text(encoding="utf-8")
 # The same commands at a size that takes seconds.
 SMALLER = {"quick": "tiny", "demo": "smoke", "masking": "smoke", "tube 0.75": "tube 0.9", "scratch": "frame 0.875"}
 
 
 def commands():
-    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", README + ON_ANALYSIS, flags=re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line]
 
