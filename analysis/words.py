@@ -31,9 +31,9 @@ def legend(study: Study, cells: pd.DataFrame, baseline: str, dataset: str) -> st
     stand_in = "" if paper_name == dataset else f" The paper's numbers are of {paper_name}: another data set and another scale."
     return (
         f"{seeds_note(cells).capitalize()}; {shown['num_scored'].min()} of {shown['num_expected'].max()} test videos scored, "
-        f"which alone gives a standard error of about {shown['top1_video_se'].mean():.1f} points. "
-        f"Baseline: {baseline}.{_detectable(shown)} Differences: paired t test over seeds where there are "
-        "two or more, else McNemar's exact test over the test videos, which says nothing about another seed; verdicts at 5 % after Holm's correction over the table."
+        f"which alone gives a standard error of about {shown['top1_video_se'].mean():.1f} points. Baseline: {baseline}."
+        f"{_detectable(shown)} Differences: paired t test over seeds where there are two or more, else McNemar's exact test "
+        "over the test videos, which says nothing about another seed; verdicts at 5 % after Holm's correction over the table."
         f"{stand_in} Losses of different masks cannot be compared with each other, only with their floors."
     )
 
