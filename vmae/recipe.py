@@ -155,8 +155,9 @@ def _fields_at(kind: type[BaseModel] | None, loc: tuple[str | int, ...]) -> list
     kinds = [kind] if kind else []
     for part in loc:
         below = [m for k in kinds if part in k.model_fields for m in _models(k.model_fields[str(part)].annotation)]
-        # What no model has as a field is the tag of a union: the default of the field that tells its members apart.
-        kinds = below or [k for k in kinds if any(field.default == part for field in k.model_fields.values())]
+        # What no model has as a field is the tag of a union, the default of the field that tells its members apart; or a key.
+        tagged = [k for k in kinds if any(field.default == part for field in k.model_fields.values())]
+        kinds = below or tagged or kinds
     return list(dict.fromkeys(name for k in kinds for name in k.model_fields))
 
 
