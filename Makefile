@@ -21,7 +21,7 @@ demo: install
 	$(BIN)/python -m analysis report $(SWEEP)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: install
 	$(BIN)/ruff check .
