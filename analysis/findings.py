@@ -13,7 +13,7 @@ from analysis.compare import Difference, holm, over_seeds
 from analysis.formats import markdown
 from analysis.table import difference, finished
 
-NOT_RUN, NOT_DISTINGUISHABLE = "not run", "not distinguishable"
+NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)

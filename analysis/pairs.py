@@ -10,7 +10,6 @@ from analysis.compare import POWER, bootstrap, estimate, over_seeds, over_videos
 from analysis.table import finished, paired_predictions
 from vmae.errors import ResultsError, near
 from vmae.recipe import leaves
-from vmae.runs import RunDir
 
 
 def compare_arms(study: Study, arm: str, other: str, ablation: str | None = None, dataset: str | None = None) -> Iterator[str]:
@@ -65,7 +64,7 @@ def _settings(study: Study, pairs: pd.DataFrame) -> Iterator[str]:
     if pairs.empty:
         return
     first = pairs.iloc[0]
-    a, b = (leaves(RunDir(study.run_dir(str(first[f"run.evaluate{end}"])).path).load()) for end in ("", ".other"))
+    a, b = (leaves(study.run_dir(str(first[f"run.evaluate{end}"])).load()) for end in ("", ".other"))
     for path in sorted(set(a) | set(b)):
         if a.get(path, "absent") != b.get(path, "absent"):
             yield f"setting {path}: {a.get(path, 'absent')} against {b.get(path, 'absent')}"
