@@ -18,6 +18,9 @@ class RuntimeConfig(Config):
     micro_batch_size: Annotated[int, Field(ge=1, description="clips per forward; the global batch stays")] | None = None
     decode_backend: str = "auto"
     cache: Annotated[bool, Field(description="decode each video once into a uint8 memory map")] = True
+    decode_timeout_s: Annotated[
+        float, Field(gt=0.0, description="for opening a video and for decoding a clip; then its process is killed")
+    ] = 60.0
     max_quarantined: Annotated[float, Field(ge=0.0, le=1.0, description="share of a training split's videos")] = 0.05
     data_root: Annotated[str, Field(description="where embedded sets and caches lie")] = Field(
         default_factory=lambda: str(default_data_root())

@@ -30,7 +30,10 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
         mask=config.mask,
         decoder_mask=None if config.decoder_mask.kind == "none" else config.decoder_mask,
         seed=config.seed,
-        batch_size=config.optim.batch_size,
+        batch_size=config.optim.batch_size // config.repeats,
+        repeats=config.repeats,
+        clips_per_video=1,
+        share_frames=config.repeats_share_frames,
         rank=world.rank,
         num_ranks=world.size,
     )

@@ -70,6 +70,8 @@ class Training:
             self.total_steps,
             place.runtime.log_every_steps,
             place.world.mean,
+            batches.clips_per_epoch,
+            place.runtime.max_quarantined,
         )
         self._saved_s = self.progress.train_s
 
@@ -116,6 +118,7 @@ class Training:
         self.progress.step += 1
         self.log.add(total)
         if self.log.due():
+            self._count_replaced()
             lr = max(group["lr"] for group in self.optimizer.param_groups)
             self.log.write(lr, self.clock, grad_norm=float(grad_norm))
             self.place.run_dir.held_claim().beat()
@@ -124,10 +127,16 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint; called on all ranks, rank 0 writes."""
+        self._count_replaced()
         self.progress.pending_losses = self.place.world.mean(self.log.pending())
         if self.place.world.is_main:
             save_checkpoint(self.place.run_dir, self.model, self.optimizer, self.progress, self.average)
         self._saved_s = self.progress.train_s
+
+    def _count_replaced(self) -> None:
+        """Add the replaced clips of all ranks."""
+        self.progress.num_replaced += sum(self.place.world.gather([self.clock.num_replaced]))
+        self.clock.num_replaced = 0
 
     def compute(self, cubes_per_clip: int) -> dict[str, object]:
         """Return what was spent, restarts included; `cubes_per_clip` is what the encoder sees."""

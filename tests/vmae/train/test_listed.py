@@ -46,7 +46,7 @@ def listed_recipe(recipe, manifest):
 
 
 def test_a_listed_set_trains_and_counts_its_damaged_videos(listed_recipe, store, runtime):
-    results = run_chain(store, listed_recipe, runtime.model_copy(update={"cache": False}))
+    results = run_chain(store, listed_recipe, runtime.model_copy(update={"cache": False, "max_quarantined": 0.1}))
     assert {result.status for result in results.values()} == {"done"}
     assert results["pretrain"].compute["num_replaced"] == 2, "the truncated one, once per epoch"
     metrics = results["evaluate"].metrics
@@ -91,7 +91,7 @@ def test_a_split_that_is_not_listed_names_the_near_one(listed_recipe):
 
 
 def test_three_crops_see_what_the_centre_does_not(listed_recipe, store, runtime):
-    place = runtime.model_copy(update={"cache": False})
+    place = runtime.model_copy(update={"cache": False, "max_quarantined": 0.1})
     one, three = (run_chain(store, listed_recipe.replace({"evaluate.num_crops": n}), place)["evaluate"] for n in (1, 3))
     assert one.compute["num_clips"] * 3 == three.compute["num_clips"]
     rows = [store.run(result.run_id).predictions.read_text() for result in (one, three)]
