@@ -22,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,8 +60,8 @@ def film(path: Path, seed: int, num_frames: int = NUM_FRAMES) -> None:
         small = rng.normal(size=(2 * shape[0] // cell, 2 * shape[1] // cell)).astype(np.float32)
         return np.asarray(Image.fromarray(small).resize((2 * shape[1], 2 * shape[0]), Image.Resampling.BICUBIC))
 
-    coarse = np.stack([blur((HEIGHT, WIDTH), 8) for _ in range(3)], axis=-1)
-    texture = np.clip(128 + 45 * coarse + 12 * blur((HEIGHT, WIDTH), 2)[..., None], 0, 255)
+    coarse = np.stack([blur((HEIGHT, WIDTH), 12) for _ in range(3)], axis=-1)
+    texture = np.clip(128 + 40 * coarse + 3 * blur((HEIGHT, WIDTH), 2)[..., None], 0, 255)
     drift = rng.uniform(-0.6, 0.6, size=2)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     with av.open(str(path), "w") as container:
@@ -161,40 +162,49 @@ def ours(source: FrameSource, num_clips: int = 1, num_crops: int = 1, size_px: i
     return read
 
 
-def ways(folder: Path, num_videos: int) -> tuple[dict[str, Read], list[GuardedDecoder]]:
-    """Make the videos and return each way to read them, and the decoders whose processes take part."""
+@dataclass
+class Way:
+    """A way to read, and the decoder whose process works for it."""
+
+    read: Read
+    decoder: GuardedDecoder | None = None
+
+    def process_s(self) -> float:
+        """Return the processor time so far of the decoding process, which works on for a moment after it has answered."""
+        return sum(_ticks(pid) for pid in _pids(self.decoder)) / os.sysconf("SC_CLK_TCK") if self.decoder else 0.0
+
+
+def ways(folder: Path, num_videos: int) -> dict[str, Way]:
+    """Make the videos and return each way to read them."""
     paths = [folder / f"{i}.mp4" for i in range(num_videos)]
     for i, path in enumerate(track(paths, "filming")):
         film(path, i)
     listed = folder / "list.csv"
     write_manifest(listed, [VideoRow(path.name, None, "train") for path in paths])
-    decoders: list[GuardedDecoder] = []
 
-    def decoded(file: Path, backend: str) -> DecodedFrames:
+    def decoded(file: Path, backend: str, **more: int) -> Way:
         manifest = read_manifest(file)
         source = DecodedFrames(manifest, manifest.rows, backend)
-        decoders.append(source._decoder)
-        return source
+        return Way(ours(source, **more), source._decoder)
 
     def packed(short_side: int, form: Literal["jpeg", "raw"]) -> PackedFrames:
         manifest = pack(listed, folder / f"{form}{short_side}", Packing(short_side, form))
         return PackedFrames(manifest, manifest.rows)
 
-    found = {"naive": naive(paths), "PyAV, own loop": pyav_loop(paths)}
+    found = {"naive": Way(naive(paths)), "PyAV, own loop": Way(pyav_loop(paths))}
     available = [name for name in PACKAGES if _is_there(name)]
     if "torchcodec" in available:
-        found["torchcodec, own loop"] = torchcodec_loop(paths)
+        found["torchcodec, own loop"] = Way(torchcodec_loop(paths))
     for name in available:
-        found[f"ours, {name}"] = ours(decoded(listed, name))
-        found[f"ours, {name}, 4 clips"] = ours(decoded(listed, name), num_clips=4)
-        found[f"ours, {name}, 4 crops"] = ours(decoded(listed, name), num_crops=4)
-    short = transcode(listed, folder / "short")
-    found["transcoded (GOP 12), pyav"] = ours(decoded(short.file, "pyav"))
+        found[f"ours, {name}"] = decoded(listed, name)
+        found[f"ours, {name}, 4 clips"] = decoded(listed, name, num_clips=4)
+        found[f"ours, {name}, 4 crops"] = decoded(listed, name, num_crops=4)
+    found["transcoded (GOP 12), pyav"] = decoded(transcode(listed, folder / "short").file, "pyav")
     jpeg, raw = packed(256, "jpeg"), packed(128, "raw")
-    found["packed JPEG"] = ours(jpeg)
-    found["packed JPEG, 4 crops"] = ours(jpeg, num_crops=4)
-    found["packed uint8, 128 px"] = ours(raw, size_px=112)
-    return found, decoders
+    found["packed JPEG"] = Way(ours(jpeg))
+    found["packed JPEG, 4 crops"] = Way(ours(jpeg, num_crops=4))
+    found["packed uint8, 128 px"] = Way(ours(raw, size_px=112))
+    return found
 
 
 def _is_there(backend: str) -> bool:
@@ -204,13 +214,8 @@ def _is_there(backend: str) -> bool:
         return False
 
 
-def processor_s(decoders: list[GuardedDecoder]) -> float:
-    """Return the processor time so far of this process and of the decoding ones."""
-    return time.process_time() + sum(_ticks(pid) for pid in _pids(decoders)) / os.sysconf("SC_CLK_TCK")
-
-
-def _pids(decoders: list[GuardedDecoder]) -> list[int]:
-    return [worker.process.pid for decoder in decoders if decoder._pool for worker in decoder._pool._idle]
+def _pids(decoder: GuardedDecoder) -> list[int]:
+    return [worker.process.pid for worker in decoder._pool._idle] if decoder._pool else []
 
 
 def _ticks(pid: int) -> int:
@@ -222,22 +227,25 @@ def measure(num_videos: int, rounds: int) -> dict[str, list[float]]:
     """Return the milliseconds per clip of each way, by round."""
     spent: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        readers, decoders = ways(Path(folder), num_videos)
-        for read in readers.values():
-            read(0, np.random.default_rng(0))
+        found = ways(Path(folder), num_videos)
+        for way in found.values():
+            way.read(0, np.random.default_rng(0))
         for number in track(range(rounds), "reading"):
-            took = dict.fromkeys(readers, 0.0)
-            clips = dict.fromkeys(readers, 0)
+            time.sleep(0.5)
+            took = {name: -way.process_s() for name, way in found.items()}
+            clips = dict.fromkeys(found, 0)
             for video in range(num_videos):
-                for name, read in readers.items():
-                    before = processor_s(decoders)
+                for name, way in found.items():
+                    before = time.process_time()
                     for k in range(10 if "packed" in name else 2):  # equal starts for all: what a clip costs depends on them
-                        clips[name] += read(video, np.random.default_rng((number, video, k)))
-                    took[name] += processor_s(decoders) - before
-            for name in readers:
-                spent.setdefault(name, []).append(1e3 * took[name] / clips[name])
-        for decoder in decoders:
-            decoder.close()
+                        clips[name] += way.read(video, np.random.default_rng((number, video, k)))
+                    took[name] += time.process_time() - before
+            time.sleep(0.5)
+            for name, way in found.items():
+                spent.setdefault(name, []).append(1e3 * (took[name] + way.process_s()) / clips[name])
+        for way in found.values():
+            if way.decoder:
+                way.decoder.close()
     return spent
 
 
@@ -253,7 +261,7 @@ def memory(num_opens: int) -> None:
             for i in track(range(num_opens), f"opening with {name}"):
                 read_clips(paths[i % 4], lambda length, rng=rng: rng.integers(length, size=(1, 4)), name, decoder)  # type: ignore[misc]
                 if i in (num_opens // 10, num_opens - 1):
-                    grown.append(_resident_mb(_pids([decoder])[0]))
+                    grown.append(_resident_mb(_pids(decoder)[0]))
             early, late = (
                 f"{mb:.1f} MB after {opens} openings" for mb, opens in zip(grown, (num_opens // 10, num_opens), strict=True)
             )

@@ -7,6 +7,7 @@ import typer
 
 from vmae.cli import exit_with_message
 from vmae.data.cli import app as data_app
+from vmae.data.demand import bench_command
 from vmae.model.cli import app as checkpoint_app
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+data_app.command("bench")(bench_command)
 app.add_typer(data_app, name="data")
 app.add_typer(checkpoint_app, name="checkpoint")
 

@@ -1,4 +1,4 @@
-"""Where clips are read from: files decoded on demand, or a cache in which each video was decoded once.
+"""Where clips are read from: files decoded on demand, packed frames, or a cache in which each video was decoded once.
 
 Both give the same frames. The cache is a memory-mapped array uint8 [V, T, H, W, 3] for small sets of equal videos, where reading
 mp4 costs more than training on it.
@@ -13,6 +13,7 @@ import numpy as np
 from vmae.data.cache import Cache, build_cache, cache_key
 from vmae.data.guarded import GuardedDecoder
 from vmae.data.manifest import Manifest, VideoRow, check_files
+from vmae.data.packed import PackedFrames
 from vmae.data.video import Choose, read_clips, resolve_backend
 from vmae.errors import DataError
 
@@ -142,8 +143,13 @@ def open_frames(
     num_workers: int | None = None,
     timeout_s: float = SECONDS_PER_CLIP,
 ) -> FrameSource:
-    """Open the videos of a split; with `cache_dir`, decode each once first (DataError if they differ in shape)."""
+    """Open the videos of a split; with `cache_dir`, decode each once first (DataError if they differ in shape).
+
+    Packed frames are read where they are, and cached by nobody.
+    """
     rows = manifest.select(split)
+    if manifest.about.packed is not None:
+        return PackedFrames(manifest, rows)
     check_files(manifest, rows)
     if cache_dir is None:
         return DecodedFrames(manifest, rows, backend, timeout_s)

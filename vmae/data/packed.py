@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 
 from vmae.data.manifest import Manifest, VideoRow
 from vmae.data.video import Choose
@@ -112,7 +113,7 @@ class PackedFrames:
         numbers, where = np.unique(wanted, return_inverse=True)
         frames = np.empty((len(numbers), place.height, place.width, 3), np.uint8)
         for frame, content in zip(frames, self._contents(video, numbers), strict=True):
-            frame[...] = self._decoded(content, video, frame.shape)
+            self._decode(content, frame, video)
         clips: np.ndarray = frames[where.reshape(wanted.shape)]
         return clips
 
@@ -135,18 +136,14 @@ class PackedFrames:
             contents.append(content)
         return contents
 
-    def _decoded(self, content: bytes, video: int, shape: tuple[int, ...]) -> np.ndarray:
+    def _decode(self, content: bytes, frame: np.ndarray, video: int) -> None:
         if not self._is_jpeg:
-            return np.frombuffer(content, np.uint8).reshape(shape)
-        import torch  # here, so that planning, which opens lists, stays light
-        from torchvision.io import decode_jpeg
-
+            frame[...] = np.frombuffer(content, np.uint8).reshape(frame.shape)
+            return
         try:
-            coded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-            image: np.ndarray = decode_jpeg(coded).permute(1, 2, 0).numpy()
-        except RuntimeError as error:
-            raise DataError(f"{self._name(video)}: {str(error).splitlines()[0]}") from None
-        return image
+            simplejpeg.decode_jpeg(content, buffer=frame)
+        except ValueError as error:
+            raise DataError(f"{self._name(video)}: {error}") from None
 
     def _name(self, video: int) -> str:
         return f"{self._folder / self._places[video].shard}: {self._paths[video]}"

@@ -117,6 +117,8 @@ def scan(
         DataError: an unusable manifest; Interrupted by Ctrl-C: the same call goes on.
     """
     manifest = read_manifest(file)
+    if manifest.about.packed is not None:
+        raise DataError(f"{file} lists packed frames: each was looked at when it was packed, and is checked when it is read")
     backend = resolve_backend(backend)
     decoder = backend_version(backend)
     journal = beside(file, "scan.part.jsonl")

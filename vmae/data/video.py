@@ -52,7 +52,7 @@ def backend_version(backend: str) -> str:
 
 
 class OwnDecoder:
-    """Decodes in this process, and keeps the last file open, so that asking for its length and its frames opens it once."""
+    """Decodes in this process; a file whose length was asked for stays open until its frames are, so that it is opened once."""
 
     def __init__(self) -> None:
         self._opened: tuple[object, Reader] | None = None
@@ -80,8 +80,7 @@ class OwnDecoder:
         except Exception as error:
             raise _unreadable(path, error) from None
         finally:
-            if self._opened and len(numbers) == len(self._opened[1]):  # nothing is left in it to ask for
-                self._opened = None
+            self._opened = None  # decord would decode ahead
 
     def _open(self, path: Path, backend: str) -> Reader:
         stat = _stat(path)

@@ -13,7 +13,7 @@ from vmae.errors import Interrupted
 from vmae.interrupt import StopFlag
 from vmae.results import MetricsLog
 from vmae.runs import RunDir
-from vmae.runtime import RuntimeConfig
+from vmae.runtime import RuntimeConfig, num_cpus
 from vmae.sections import OptimConfig
 from vmae.train.checkpoint import load_checkpoint, save_checkpoint
 from vmae.train.distributed import World
@@ -59,6 +59,12 @@ class Training:
         if metrics:
             metrics.truncate_after(self.progress.step)
         self.parallel = place.world.wrap(model)
+        if place.world.is_main and place.runtime.num_workers > num_cpus():
+            print(
+                f"warning: num_workers = {place.runtime.num_workers}, but this process may use {num_cpus()} cores: its workers "
+                f"will wait for each other; ask for more cores (cpus_per_task in the profile), or fewer workers",
+                flush=True,
+            )
         self.clips_per_rank = place.world.share(batches.clips_per_step)
         self.clock = Clock(self.progress)
         self.log = TrainingLog(
