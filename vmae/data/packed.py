@@ -78,6 +78,7 @@ class PackedFrames:
     equal_frames = None
 
     def __init__(self, manifest: Manifest, rows: Sequence[VideoRow]) -> None:
+        self._open: OrderedDict[str, int] = OrderedDict()
         known = places(manifest)
         self._folder = packed_folder(manifest)
         self._paths = [row.path for row in rows]
@@ -88,7 +89,6 @@ class PackedFrames:
             for i, (path, place) in enumerate(zip(self._paths, self._places, strict=True))
             if place.reason
         }
-        self._open: OrderedDict[str, int] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict()}
