@@ -17,7 +17,10 @@ class RuntimeConfig(Config):
     num_workers: Annotated[int, Field(ge=0, description="loader processes per rank; 0 reads in the training process")] = 0
     micro_batch_size: Annotated[int, Field(ge=1, description="clips per forward; the global batch stays")] | None = None
     decode_backend: str = "auto"
-    cache: Annotated[bool, Field(description="decode each video once into a uint8 memory map")] = True
+    cache: Annotated[
+        bool | None,
+        Field(description="decode each video once into a uint8 memory map; null: of embedded sets only"),
+    ] = None
     decode_timeout_s: Annotated[
         float, Field(gt=0.0, description="for opening a video and for decoding a clip; then its process is killed")
     ] = 60.0

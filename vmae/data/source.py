@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from vmae.data.embedded import DOMAINS, manifest_file
+from vmae.data.embedded import DOMAINS, is_embedded, manifest_file
 from vmae.data.frames import FrameSource, PartOfFrames, open_frames
 from vmae.data.manifest import Manifest, beside, list_sha256, read_manifest
 from vmae.data.quarantine import WithoutQuarantined, reasons_of
@@ -57,7 +57,8 @@ def frames_of(manifest: Manifest, split: str, runtime: RuntimeConfig) -> FrameSo
     Raises:
         DataError: as `set_aside`, and where files are missing or empty that are not in quarantine.
     """
-    cache_dir = Path(runtime.data_root) / "cache" if runtime.cache else None
+    is_cached = is_embedded(manifest.file, Path(runtime.data_root)) if runtime.cache is None else runtime.cache
+    cache_dir = Path(runtime.data_root) / "cache" if is_cached else None
     reasons, rows = set_aside(manifest, split, runtime), manifest.select(split)
     healthy = tuple(row for position, row in enumerate(rows) if position not in reasons)
     source = open_frames(

@@ -133,7 +133,7 @@ import sys, time
 from pathlib import Path
 from vmae.data.scan import examine, scan
 def slow(path, backend):
-    time.sleep(0.3)
+    time.sleep(0.8)
     return examine(path, backend)
 if __name__ == "__main__":
     scan(Path(sys.argv[1]), num_workers=2, look=slow, progress=False)

@@ -6,7 +6,7 @@ from helpers import run_chain
 
 from vmae.data.make import encode
 from vmae.data.manifest import VideoRow, write_manifest
-from vmae.data.source import listed_set
+from vmae.data.source import frames_of, listed_set, manifest_of
 from vmae.errors import ConfigError, DataError
 
 COUNTS = {"pretrain": 12, "holdout": 4, "train": 8, "test": 5}
@@ -55,9 +55,17 @@ def test_a_listed_set_trains_and_counts_its_damaged_videos(listed_recipe, store,
 
 
 def test_a_cache_of_unequal_videos_says_what_to_do(listed_recipe, store, runtime, tmp_path):
-    place = runtime.model_copy(update={"data_root": str(tmp_path)})
+    place = runtime.model_copy(update={"data_root": str(tmp_path), "cache": True, "max_quarantined": 0.1})
     with pytest.raises(DataError, match=r"a decoded cache needs equal videos; set runtime\.cache = false"):
         run_chain(store, listed_recipe, place, upto="pretrain")
+
+
+def test_only_embedded_sets_are_cached_unless_asked(listed_recipe, recipe, runtime):
+    assert runtime.cache is None
+    for here, num_frames in ((listed_recipe, None), (recipe, 20)):
+        manifest = manifest_of(here.pretrain.data, runtime)
+        assert frames_of(manifest, "pretrain", runtime).equal_frames == num_frames
+        assert frames_of(manifest, "pretrain", runtime.model_copy(update={"cache": False})).equal_frames is None
 
 
 def test_the_builder_counts_what_the_list_says(manifest):
