@@ -30,7 +30,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ from vmae.model.formats import to_vmae  # noqa: E402
 from vmae.model.importing import load_into  # noqa: E402
 from vmae.model.masking import draw_batch  # noqa: E402
 from vmae.provenance import provenance  # noqa: E402
-from vmae.sections import EmbeddedSet, MaskConfig, OptimConfig  # noqa: E402
+from vmae.sections import DecoderConfig, EmbeddedSet, EncoderConfig, MaskConfig, OptimConfig  # noqa: E402
 from vmae.sizes import DECODERS, ENCODERS  # noqa: E402
 from vmae.train.optim import make_optimizer  # noqa: E402
 
@@ -63,22 +63,28 @@ BASE = "transformers"
 class Size:
     """A model on clips of one geometry, in batches that fit two cores."""
 
-    model: str
+    encoder: EncoderConfig
+    decoder: DecoderConfig
     grid: CubeGrid
     batch: int
 
     def run(self) -> PretrainRun:
         """Return it as a pre-training: tube masks of 0.9, normalised targets."""
         section = PretrainConfig(
-            data=EmbeddedSet(), decoder=DECODERS[self.model], mask=MaskConfig(ratio=0.9), optim=OptimConfig(batch_size=self.batch)
+            data=EmbeddedSet(), decoder=self.decoder, mask=MaskConfig(ratio=0.9), optim=OptimConfig(batch_size=self.batch)
         )
-        return PretrainRun(grid=self.grid, encoder=ENCODERS[self.model], pretrain=section)
+        return PretrainRun(grid=self.grid, encoder=self.encoder, pretrain=section)
 
 
 SIZES = {
-    "vit_s": Size("vit_s", CubeGrid(), 4),
-    "vit_b": Size("vit_b", CubeGrid(), 2),
-    "cubes512": Size("vit_s", CubeGrid(size_px=64, patch_px=8), 32),
+    "vit_s": Size(ENCODERS["vit_s"], DECODERS["vit_s"], CubeGrid(), 4),
+    "vit_b": Size(ENCODERS["vit_b"], DECODERS["vit_b"], CubeGrid(), 2),
+    "cubes512": Size(  # what embedded videos are asked with on one GPU
+        EncoderConfig(width=192, depth=12, num_heads=3),
+        DecoderConfig(width=96, depth=4, num_heads=3),
+        CubeGrid(size_px=64, patch_px=8),
+        32,
+    ),
 }
 
 
@@ -144,15 +150,20 @@ def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: t
     if name.startswith("vmae"):
         model = VideoMAE(run)
         load_into(model, to_vmae(theirs.state_dict(), "huggingface", run.grid.tubelet_frames), min_share=1.0)
-        if hasattr(model, "for_speed"):
-            model.for_speed(device, precision)
+        for module in model.modules():
+            if hasattr(module, "fused_attn") and name.endswith("explicit"):
+                module.fused_attn = False  # as runtime.attention = "explicit"
     model.to(device).train()
     optimizer = make_optimizer(model, run.masked.optim)
     called = torch.compile(model) if name.endswith("compiled") else model
 
     def step() -> float:
         with autocast(precision, device):
-            loss = called(data.ours, data.hidden) if name.startswith("vmae") else called(data.theirs, bool_masked_pos=data.hidden).loss
+            loss = (
+                called(data.ours, data.hidden)
+                if name.startswith("vmae")
+                else called(data.theirs, bool_masked_pos=data.hidden).loss
+            )
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -176,7 +187,9 @@ def timed(step: Step, device: torch.device) -> float:
     return float(begin.elapsed_time(end)) / 1000
 
 
-def rounds(steps: dict[str, Step], num_rounds: int, num_warmup: int, device: torch.device) -> tuple[dict[str, list[float]], dict[str, float]]:
+def rounds(
+    steps: dict[str, Step], num_rounds: int, num_warmup: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Return seconds per contestant and round, and the loss of everybody's first step."""
     losses = {name: float(step()) for name, step in steps.items()}
     for step in steps.values():
@@ -199,12 +212,14 @@ def counted_gflops(step: Step, batch: int) -> float:
 
 
 def minimum_gflops(run: PretrainRun) -> float:
-    """Return the FLOPs that the method needs per clip: no gradient of pixels, and in the decoder's last block no visible query."""
+    """Return the FLOPs that the method needs per clip: no gradient of pixels, no visible query in the decoder's last block."""
     grid, encoder, decoder = run.grid, run.encoder, run.masked.decoder
     visible = grid.num_cubes - run.masked.mask.num_hidden(grid)
     d = decoder.width
     embed = 2 * visible * grid.cube_values * encoder.width
-    unused = visible * (2 * (2 * d * d + 2 * d * d * decoder.mlp_ratio) + 4 * grid.num_cubes * d)  # query, projection, MLP, attention
+    unused = visible * (
+        2 * (2 * d * d + 2 * d * d * decoder.mlp_ratio) + 4 * grid.num_cubes * d
+    )  # query, projection, MLP, attention
     return (flops_per_clip(run) - embed - 3 * unused) / 1e9
 
 
@@ -235,10 +250,14 @@ def _status_bytes(field: str) -> int:
 
 def compare(words: argparse.Namespace, size_name: str, precision: str, device: torch.device) -> list[dict[str, Any]]:
     """Return the table's rows of one size and precision."""
-    size = SIZES[size_name] if not words.batch else Size(SIZES[size_name].model, SIZES[size_name].grid, words.batch)
+    size = SIZES[size_name] if not words.batch else replace(SIZES[size_name], batch=words.batch)
     run = size.run()
     data = data_of(run, size.batch, device)
-    names = [BASE, "vmae"] + ([f"{BASE} compiled", "vmae compiled"] if words.compiled else [])
+    names = (
+        [BASE, "vmae"]
+        + (["vmae explicit"] if words.explicit else [])
+        + ([f"{BASE} compiled", "vmae compiled"] if words.compiled else [])
+    )
     steps = {name: make_step(name, run, data, precision, device) for name in names}
     took, losses = rounds(steps, words.rounds, words.warmup, device)
     rows = []
@@ -257,7 +276,10 @@ def compare(words: argparse.Namespace, size_name: str, precision: str, device: t
 def show(rows: list[dict[str, Any]]) -> None:
     """Print rows, with names above the first."""
     for row in rows:
-        cells = [f"{value:.6f}" if key == "loss" else f"{value:.3f}" if isinstance(value, float) else str(value) for key, value in row.items()]
+        cells = [
+            f"{value:.6f}" if key == "loss" else f"{value:.3f}" if isinstance(value, float) else str(value)
+            for key, value in row.items()
+        ]
         print(" | ".join(cells), flush=True)
 
 
@@ -289,6 +311,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2, help="steps of each that do not count, the first one included")
     parser.add_argument("--threads", type=int, help="of torch; default: all cores")
     parser.add_argument("--compiled", action="store_true", help="both sides through torch.compile too")
+    parser.add_argument("--explicit", action="store_true", help="ours with explicit attention too (runtime.attention)")
     parser.add_argument("--no-memory", action="store_true", help="skip the memory columns")
     parser.add_argument("--profile", action="store_true", help="operators of one step of the first size and precision")
     parser.add_argument("--out", type=Path, default=os.environ.get("OUT"), help="folder for csv and json")
@@ -299,7 +322,7 @@ def main() -> None:
         torch.set_num_threads(words.threads)
     if words.alone:
         size = SIZES[words.size[0]]
-        size = Size(size.model, size.grid, words.batch or size.batch)
+        size = replace(size, batch=words.batch or size.batch)
         print(json.dumps(alone(words.alone, size, words.precision[0], device)))
         return
     if words.profile:

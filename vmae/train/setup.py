@@ -28,7 +28,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
-    """Return `model` computing as the runtime asks: attention kernel, recomputed blocks, compiled. Weights and names stay its own."""
+    """Return `model` computing as the runtime asks: attention kernel, recomputed blocks, compiled; weights stay its own."""
     for module in model.modules():
         if hasattr(module, "fused_attn") and runtime.attention == "explicit":
             module.fused_attn = False
@@ -71,11 +71,13 @@ def naming_memory(part: str, num_clips: int) -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         if part == "optimiser":
-            advice = "the weights with their optimiser state do not fit whatever the batch; take a smaller model or a larger device"
+            advice = (
+                "the weights with their optimiser state do not fit whatever the batch; take a smaller model or a larger device"
+            )
         elif num_clips > 1:
-            advice = f"set runtime.micro_batch_size = {num_clips // 2} or less (the global batch stays), or runtime.recompute = true"
+            advice = (
+                f"set runtime.micro_batch_size = {num_clips // 2} or less (the global batch stays), or runtime.recompute = true"
+            )
         else:
             advice = "one clip is already all there is in it; set runtime.recompute = true or take a smaller model"
-        raise ConfigError(
-            f"out of memory in the {part} of {num_clips} clips: {advice} ({str(error).splitlines()[0]})"
-        ) from error
+        raise ConfigError(f"out of memory in the {part} of {num_clips} clips: {advice} ({str(error).splitlines()[0]})") from error

@@ -1,4 +1,4 @@
-"""How a model is computed never changes what: kernels, recomputation, compiling and its failure; memory errors say what to set."""
+"""How a model is computed never changes what: kernels, recomputation, a failed compilation; memory errors say what to set."""
 
 import pytest
 import torch
@@ -71,7 +71,9 @@ def test_the_last_block_gives_what_the_whole_block_gives(setting, num_skipped, m
     torch.testing.assert_close(block_of_last(block, x, num_skipped, attention), expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
 def test_memory_errors_name_the_part_and_the_remedy(error):
     with pytest.raises(ConfigError, match=r"backward of 8 clips.*micro_batch_size = 4"), naming_memory("backward", 8):
         raise error
