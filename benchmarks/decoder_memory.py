@@ -5,8 +5,8 @@
 On a CPU nothing is computed: tensors are fake ones (shapes without data), and what autograd keeps for the backward pass is
 counted, each storage once, weights left out. To it come 16 bytes a weight: itself, its gradient, AdamW's two moments, in fp32.
 Not counted: what one operator needs while it runs, the allocator's spare, libraries; so it is a lower bound, and what should
-agree with the paper is the growth from depth to depth. `--device cuda` takes two real steps and prints the allocator's peak instead.
-1 GB is 1e9 bytes.
+agree with the paper is the growth from depth to depth. `--device cuda` takes two real steps
+and prints the allocator's peak instead. 1 GB is 1e9 bytes.
 """
 
 import argparse
@@ -66,11 +66,12 @@ def step_gb(run: PretrainRun, batch: int, device: torch.device, attention: str) 
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return torch.cuda.max_memory_allocated() / 1e9
+    model = VideoMAE(run)
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = attention == "fused"
     with FakeTensorMode(allow_non_fake_inputs=True), autocast("bf16", device):
-        model, clips = VideoMAE(run), torch.empty(shape)
-        for module in model.modules():
-            if hasattr(module, "fused_attn"):
-                module.fused_attn = attention == "fused"
+        clips = torch.empty(shape)
         kept = kept_bytes(model, lambda: model(clips, hidden))
     return (kept + BYTES_PER_WEIGHT * sum(p.numel() for p in model.parameters())) / 1e9
 
@@ -85,7 +86,9 @@ def main() -> None:
     for attention in ("fused", "explicit") if words.device == "cpu" else ("fused",):
         last = None
         for depth, paper in PAPER_GB.items():
-            section = PretrainConfig(data=EmbeddedSet(), decoder=DecoderConfig(depth=depth), optim=OptimConfig(batch_size=words.batch))
+            section = PretrainConfig(
+                data=EmbeddedSet(), decoder=DecoderConfig(depth=depth), optim=OptimConfig(batch_size=words.batch)
+            )
             run = PretrainRun(grid=CubeGrid(), encoder=EncoderConfig(), pretrain=section)
             ours = step_gb(run, words.batch, torch.device(words.device), attention)
             growth = ["", ""]
