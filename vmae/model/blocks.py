@@ -5,6 +5,7 @@ released q_bias and v_bias load as (q, 0, v).
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def make_blocks(config: EncoderConfig, drop_path_rate: float = 0.0) -> nn.Module
     )
 
 
-def block_of_last(block: nn.Module, x: Tensor, num_skipped: int, attention: Tensor | None = None) -> Tensor:
+def block_of_last(block: Block, x: Tensor, num_skipped: int, attention: Tensor | None = None) -> Tensor:
     """Return timm's `block` of x [B, L, D] for all tokens but the first `num_skipped`: [B, L - num_skipped, D].
 
     The same numbers as block(x)[:, num_skipped:], without the queries, projection and MLP of tokens whose result is not wanted.
@@ -52,7 +53,7 @@ def block_of_last(block: nn.Module, x: Tensor, num_skipped: int, attention: Tens
     return result
 
 
-def _attend_from(attn: nn.Module, x: Tensor, num_skipped: int, attention: Tensor | None) -> Tensor:
+def _attend_from(attn: Any, x: Tensor, num_skipped: int, attention: Tensor | None) -> Tensor:
     """Return timm's Attention of x [B, L, D] for the queries from `num_skipped` on; blocks here have no query or key norm."""
     b, width = x.shape[0], x.shape[2]
     weight, bias = attn.qkv.weight, attn.qkv.bias

@@ -29,6 +29,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
     """Return `model` computing as the runtime asks: attention kernel, recomputed blocks, compiled; weights stay its own."""
+    module: Any
     for module in model.modules():
         if hasattr(module, "fused_attn") and runtime.attention == "explicit":
             module.fused_attn = False
