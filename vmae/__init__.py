@@ -12,7 +12,7 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     data.augment data.clips data.views data.demand
     train.distributed train.checkpoint train.progress train.optim train.setup train.mixing train.training
     train.heldout train.pretrain train.contrast train.finetune train.evaluate
-    job __main__
+    bench bench_cli job __main__
 
 Nothing in the first five lines imports torch, so planning, status and reports stay light.
 """

@@ -16,6 +16,11 @@ class RuntimeConfig(Config):
     num_threads: Annotated[int, Field(ge=1, description="of torch, per process")] | None = None
     num_workers: Annotated[int, Field(ge=0, description="loader processes per rank; 0 reads in the training process")] = 0
     micro_batch_size: Annotated[int, Field(ge=1, description="clips per forward; the global batch stays")] | None = None
+    compile: Annotated[bool, Field(description="through torch.compile; worth it on a GPU, on CPUs 0 to 4 % for minutes")] = False
+    attention: Annotated[
+        Literal["fused", "explicit"], Field(description="one kernel; three operations, faster for bf16 on CPUs that have it")
+    ] = "fused"
+    recompute: Annotated[bool, Field(description="blocks anew in the backward pass: less memory, a third more compute")] = False
     decode_backend: str = "auto"
     cache: Annotated[
         bool | None,
