@@ -5,6 +5,7 @@ Which videos, which start, which crop and which mask follow from (seed, epoch, s
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -124,7 +125,7 @@ class TrainBatches(Dataset[ClipBatch]):
         A step is a slice of the pass's permutation, each video `repeats` times.
         """
         number, position = divmod(step, self.steps_per_pass)
-        order = stream(self.seed, Purpose.ORDER, number).permutation(len(self.source))
+        order = _permutation(self.seed, number, len(self.source))
         videos = order[position * self.batch_size : (position + 1) * self.batch_size]
         mine = self.places(self.rank)
         samples = [int(videos[place // self.repeats]) for place in mine]
@@ -195,6 +196,11 @@ class TrainBatches(Dataset[ClipBatch]):
 
     def _view(self, frames: np.ndarray, rng: np.random.Generator) -> Tensor:
         return random_view(torch.from_numpy(frames).permute(3, 0, 1, 2), self.clip, self.grid.size_px, rng)
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, number: int, count: int) -> np.ndarray:
+    return stream(seed, Purpose.ORDER, number).permutation(count)
 
 
 def _all_bad(reason: str | None) -> DataError:
