@@ -35,6 +35,10 @@ class Reader(Protocol):
         """Return the frames with these rising `numbers`, uint8 [len(numbers), H, W, 3], in memory that `place(shape)` gives."""
         ...
 
+    def close(self) -> None:
+        """Give back what it holds at once; left to the collector of cycles, memory would grow."""
+        ...
+
 
 class DecordReader:
     """Through decord; no frame is repeated where one cannot be decoded (`fault_tol`)."""
@@ -53,6 +57,10 @@ class DecordReader:
         frames = place(tuple(batch.shape))
         frames[...] = batch.asnumpy()
         return frames
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        del self._video
 
 
 class TorchcodecReader:
@@ -73,6 +81,10 @@ class TorchcodecReader:
         frames[...] = batch
         return frames
 
+    def close(self) -> None:
+        """Give back what it holds."""
+        del self._video
+
 
 class PyavReader:
     """Through PyAV, exact and faster than decoding all that lies between.
@@ -87,6 +99,7 @@ class PyavReader:
 
         self._path = path
         self._reformatter = VideoReformatter()
+        self._container: Any = None
         self._open()
         if max(self._codec.width, self._codec.height) > MAX_SIDE_PX:
             raise DataError(f"{path}: {self._codec.width} x {self._codec.height} px; at most {MAX_SIDE_PX} on a side are read")
@@ -101,6 +114,9 @@ class PyavReader:
 
     def _open(self) -> None:
         import av
+
+        if self._container is not None:
+            self._container.close()
 
         self._container = av.open(str(self._path), metadata_errors="ignore")
         if not self._container.streams.video:
@@ -125,6 +141,11 @@ class PyavReader:
             if found == len(numbers):
                 return frames
         raise DataError(f"{self._path}: {found} of {len(numbers)} frames asked for can be decoded; the file is damaged")
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        self._packets = self._pictures = None
+        self._container.close()
 
     def _wanted(self, numbers: Sequence[int]) -> Iterator[tuple[int, "VideoFrame"]]:
         if self._is_listed:

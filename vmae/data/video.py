@@ -80,15 +80,21 @@ class OwnDecoder:
         except Exception as error:
             raise _unreadable(path, error) from None
         finally:
-            self._opened = None  # decord would decode ahead
+            self.close()  # decord would decode ahead
 
     def _open(self, path: Path, backend: str) -> Reader:
         stat = _stat(path)
         key = (path, backend, stat)
         if self._opened is None or self._opened[0] != key:
-            self._opened = None
+            self.close()
             self._opened = key, READERS[backend](path)
         return self._opened[1]
+
+    def close(self) -> None:
+        """Close the file that is open, if one is."""
+        if self._opened is not None:
+            self._opened[1].close()
+        self._opened = None
 
 
 def read_clips(path: Path, choose: Choose, backend: str = "auto", decoder: Decoder | None = None) -> np.ndarray:
@@ -135,7 +141,11 @@ def read_video(path: Path, backend: str = "auto") -> np.ndarray:
 
 def num_frames(path: Path, backend: str = "auto") -> int:
     """Return the number of frames; errors as read_clips."""
-    return _first_that_can(backend, lambda name: OwnDecoder().length(path, name))
+    decoder = OwnDecoder()
+    try:
+        return _first_that_can(backend, lambda name: decoder.length(path, name))
+    finally:
+        decoder.close()
 
 
 def _first_that_can(backend: str, use: Callable[[str], Value]) -> Value:

@@ -200,3 +200,23 @@ def test_a_width_that_decord_cannot_read_is_read_by_pyav(tmp_path):
     with pytest.raises(DataError, match="cannot be decoded"):
         read_video(path, "decord")
     np.testing.assert_array_equal(read_video(path, "auto"), in_order(path))
+
+
+def test_files_are_closed_once_read(files):
+    import gc
+    from pathlib import Path
+
+    def num_open():
+        gc.disable()
+        return sum(1 for link in Path("/proc/self/fd").iterdir() if link.exists() and link.resolve() in named)
+
+    named = {path for path, _ in files.values()}
+    try:
+        for kind, (path, frames) in files.items():
+            decoder = OwnDecoder()
+            for _ in range(3):
+                read_clips(path, lambda length: np.array([[length - 1]]), "pyav", decoder)
+                assert num_frames(path, "pyav") == len(frames)
+            assert num_open() == 0, kind
+    finally:
+        gc.enable()
