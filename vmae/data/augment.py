@@ -112,7 +112,7 @@ def borrowed_generators(rng: np.random.Generator) -> Iterator[None]:
     seed = int(rng.integers(2**32))
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:
