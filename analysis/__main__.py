@@ -46,7 +46,9 @@ def report(name: Name, runs: Runs = None, out: Out = None) -> None:
 
 
 @app.command()
-def search(name: Annotated[str, typer.Argument(help="A search that has told a round.")], runs: Runs = None, out: Out = None) -> None:
+def search(
+    name: Annotated[str, typer.Argument(help="A search that has told a round.")], runs: Runs = None, out: Out = None
+) -> None:
     """Write OUT/NAME/search.md: shared recipe beside tuned, sensitivity curves, importances, every trial.
 
     Example: python -m analysis search lr_per_mask

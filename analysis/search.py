@@ -94,7 +94,9 @@ def draw_slices(summary: Mapping[str, Any], folder: Path) -> list[Path]:
     for path, part in summary["space"].items():
         figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.65 * WIDTH_IN))
         for k, ((_, arm), rows) in enumerate(frame.groupby(["dataset", "arm"], sort=False)):
-            look = dict(KINDS.get(str(arm).partition(" ")[0], {"marker": "o"})) | {"color": sns.color_palette("colorblind")[k % 10]}
+            look = dict(KINDS.get(str(arm).partition(" ")[0], {"marker": "o"})) | {
+                "color": sns.color_palette("colorblind")[k % 10]
+            }
             look |= {} if len(summary["space"]) == 1 else {"linestyle": "none"}
             rows = rows.sort_values(path)
             axes.plot(rows[path], rows["value"], label=str(arm), **look)

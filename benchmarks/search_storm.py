@@ -74,7 +74,9 @@ def storm(folder: Path, trials: int, kills: int, sampler: str = "tpe", work_s: f
     if [number for number, *_ in found] != list(range(trials)):
         raise SystemExit(f"trials lost or doubled: {[number for number, *_ in found]}")
     if found != expected:
-        raise SystemExit(f"other trials than undisturbed: {[pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1]]}")
+        raise SystemExit(
+            f"other trials than undisturbed: {[pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1]]}"
+        )
     if doubled := {id_: count for id_, count in made.items() if count > 1}:
         raise SystemExit(f"runs made twice: {doubled}")
     return counts

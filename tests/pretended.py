@@ -26,7 +26,9 @@ SPACE = {
 def search(trials: int = 60, sampler: str = "tpe", arms: tuple[str, ...] = ("tube 0.9",), **more: object) -> Search:
     """A search over tiny recipes; `more` replaces fields."""
     values = {"datasets": ("SSV2",), "space": SPACE, "seed": 7, "default": "tiny"} | more
-    return Search("pretended", "A search for tests.", mask_sampling.ABLATION.only(*arms), sampler=sampler, trials=trials, **values)
+    return Search(
+        "pretended", "A search for tests.", mask_sampling.ABLATION.only(*arms), sampler=sampler, trials=trials, **values
+    )
 
 
 def asked(**more: object) -> Asked:
@@ -36,7 +38,12 @@ def asked(**more: object) -> Asked:
 def objective(run) -> float:
     """Smooth, with one best point inside the space."""
     optim = run.parent.finetune.optim
-    return 90 - 10 * math.log10(optim.base_lr / 0.008) ** 2 - 30 * abs(optim.layer_decay - 0.75) - 20 * run.parent.finetune.drop_path_rate
+    return (
+        90
+        - 10 * math.log10(optim.base_lr / 0.008) ** 2
+        - 30 * abs(optim.layer_decay - 0.75)
+        - 20 * run.parent.finetune.drop_path_rate
+    )
 
 
 def finish(store: Store, run, status: str = "done") -> None:

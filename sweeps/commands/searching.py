@@ -159,4 +159,6 @@ def _print_best(store: Store, name: str) -> None:
         won = cell["trials"][cell["best"]]
         values = ", ".join(f"{path} = {value}" for path, value in won["params"].items())
         beside = "failed" if shared is None else f"{shared:.2f}"
-        console.print(f"{where}: trial {won['number']}, {what} {won['value']:.2f} (shared recipe {beside}): {values}", markup=False)
+        console.print(
+            f"{where}: trial {won['number']}, {what} {won['value']:.2f} (shared recipe {beside}): {values}", markup=False
+        )

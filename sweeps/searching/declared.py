@@ -109,13 +109,17 @@ class Search:
             raise ConfigError(f"no sampler {self.sampler!r}{near(self.sampler, SAMPLERS)}")
         if self.split in REPORTED or self.split in ("train", "pretrain"):
             kind = "a reported list, which never selects" if self.split in REPORTED else "what is trained on"
-            raise ConfigError(f"objective on {self.split!r}: that is {kind}; allowed: a split held out from training, as 'holdout'")
+            raise ConfigError(
+                f"objective on {self.split!r}: that is {kind}; allowed: a split held out from training, as 'holdout'"
+            )
         if self.trials is None and self.sampler != "grid":
             raise ConfigError(f"trials is None: only sampler 'grid' knows its own number, not {self.sampler!r}")
-        if self.trials is not None and self.trials < 1 or self.round_size < 1:
+        if (self.trials is not None and self.trials < 1) or self.round_size < 1:
             raise ConfigError(f"trials = {self.trials}, round_size = {self.round_size}; allowed: 1 or more")
         if set(self.winner_seeds) & {self.run_seed} or not self.winner_seeds:
-            raise ConfigError(f"winner_seeds = {self.winner_seeds}; allowed: one or more, none of them run_seed = {self.run_seed}")
+            raise ConfigError(
+                f"winner_seeds = {self.winner_seeds}; allowed: one or more, none of them run_seed = {self.run_seed}"
+            )
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,9 @@ class Asked:
         if self.search.sampler == "grid":
             points = max(len(grid_of(self.search.space, cell)) for cell in self.cells)
             if asked is not None and asked > points:
-                raise ConfigError(f"search {self.search.name}: trials = {asked}, but the grid has {points} points with the recipe's own")
+                raise ConfigError(
+                    f"search {self.search.name}: trials = {asked}, but the grid has {points} points with the recipe's own"
+                )
             asked = asked or points
         assert asked is not None
         object.__setattr__(self, "num_trials", asked)

@@ -71,7 +71,9 @@ def open_journal(journal: Path) -> "BaseStorage":
 def open_database(url: str) -> "BaseStorage":
     """Return the storage in a database by its SQLAlchemy URL; ConfigError if it cannot be reached, with its first words."""
     if url.startswith("sqlite"):
-        raise ConfigError("--storage sqlite: it locks badly on network file systems; leave it out (journal), or use postgresql://")
+        raise ConfigError(
+            "--storage sqlite: it locks badly on network file systems; leave it out (journal), or use postgresql://"
+        )
     from optuna.storages import RDBStorage
 
     try:

@@ -98,7 +98,9 @@ class Choice:
 
     def problem(self) -> str | None:
         """Return what is wrong with the values, None if nothing is."""
-        return None if len(set(self.values)) == len(self.values) > 1 else f"{self.values}: two or more values are needed, each once"
+        return (
+            None if len(set(self.values)) == len(self.values) > 1 else f"{self.values}: two or more values are needed, each once"
+        )
 
     def distribution(self) -> "BaseDistribution":
         """Return it in Optuna's words."""

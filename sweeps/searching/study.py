@@ -148,7 +148,9 @@ class CellStudy:
         """Return the runs of an open trial; ConfigError if they are no longer those that were recorded."""
         chain = chain_of(self.cell, trial.params)
         if {run.stage: run_id(run) for run in chain} != trial.user_attrs["runs"]:
-            raise ConfigError(f"search {self.asked.name}, {self.cell.name}, trial {trial.number}: other runs than recorded; {WAY_OUT}")
+            raise ConfigError(
+                f"search {self.asked.name}, {self.cell.name}, trial {trial.number}: other runs than recorded; {WAY_OUT}"
+            )
         return chain
 
     def _check_fingerprint(self) -> None:
@@ -156,7 +158,9 @@ class CellStudy:
         old: Mapping[str, str] = json.loads(self.record.user_attrs.get("stands_on", "null")) or new
         changed = [f"{key} was {old.get(key)}, is {value}" for key, value in new.items() if old.get(key) != value]
         if changed:
-            raise ConfigError(f"search {self.asked.name}, {self.cell.name}: changed since it began: {'; '.join(changed)}; {WAY_OUT}")
+            raise ConfigError(
+                f"search {self.asked.name}, {self.cell.name}: changed since it began: {'; '.join(changed)}; {WAY_OUT}"
+            )
         self.record.set_user_attr("stands_on", json.dumps(new))
 
 

@@ -36,7 +36,9 @@ def declaration(summary: Mapping[str, Any], asked: Asked) -> str:
             )
         won = cell["trials"][cell["best"]]
         facts = {"trial": won["number"], "holdout": won["value"], "run": won["runs"]["evaluate"]}
-        winners.append({"dataset": cell["dataset"], "arm": cell["arm"], "shared": cell["settings"], "tuned": won["params"], **facts})
+        winners.append(
+            {"dataset": cell["dataset"], "arm": cell["arm"], "shared": cell["settings"], "tuned": won["params"], **facts}
+        )
     return TEMPLATE.format(
         **{key: summary[key] for key in ("search", "metric", "split", "num_trials", "sampler", "at")},
         commit=provenance().get("commit") or "unknown",

@@ -222,10 +222,13 @@ def test_the_winner_is_a_sweep_with_fresh_seeds_on_the_reported_list(store):
     summary = read_summary(store, wanted.name)
     scope: dict = {"__doc__": "Winners."}
     text = declaration(summary, wanted)
-    exec(compile(text, "tuned_pretended.py", "exec"), scope)  # noqa: S102
+    exec(compile(text, "tuned_pretended.py", "exec"), scope)
     made = make_plan(scope["SWEEP"])
     assert "trials per cell" in text
-    assert [(cell.ablation, cell.arm) for cell in made.cells[:2]] == [("tuning of tube 0.9", "shared"), ("tuning of tube 0.9", "tuned")]
+    assert [(cell.ablation, cell.arm) for cell in made.cells[:2]] == [
+        ("tuning of tube 0.9", "shared"),
+        ("tuning of tube 0.9", "tuned"),
+    ]
     assert {run.evaluate.split for run in made.runs.values() if run.stage == "evaluate"} == {"test"}
     assert all(set(cell.replicates) == {10, 11, 12} for cell in made.cells)
     tuned = made.runs[made.cells[1].replicates[10]["finetune"]]
