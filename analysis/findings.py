@@ -14,11 +14,12 @@ from analysis.formats import markdown
 from analysis.table import difference, finished
 
 NOT_RUN = "not run"
+ONE_SEED = "one seed"  # of which a difference between best ratios has no error
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one comparison on one data set says of a claim: supported, contradicted, not distinguishable, not run."""
+    """What one comparison on one data set says of a claim: supported, contradicted, not distinguishable, one seed, not run."""
 
     claim: Claim
     check: Check | None
@@ -116,13 +117,13 @@ def _compare_ratios(study: Study, check: Check, dataset: str) -> tuple[Differenc
         runs += list(arms["run.evaluate"])
         best.append(arms.loc[arms.groupby("seed")["evaluate.top1"].idxmax()].set_index("seed")["mask.ratio"] * 100)
     if len(best[0]) < 2:
-        return None, ()
+        return None, tuple(runs)
     return over_seeds(list(best[0]), list(best[1].loc[best[0].index])), tuple(runs)
 
 
 def _judge(claim: Claim, check: Check, dataset: str, found: Difference | None, runs: tuple[str, ...], p_value: float) -> Finding:
     if found is None:
-        return Finding(claim, check, dataset, NOT_RUN)
+        return Finding(claim, check, dataset, ONE_SEED if runs else NOT_RUN, "", runs)
     verdict = found.verdict_at(p_value)
     status = {"better": "supported", "worse": "contradicted"}.get(verdict, verdict)
     unit = " points of ratio" if check.kind == "lower ratio" else " points"

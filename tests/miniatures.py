@@ -45,6 +45,27 @@ def content(kind: int, ending: str) -> bytes:
         return path.read_bytes()
 
 
+def scene(count: int = 40, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """Frames of a moving, noisy scene: B-frames pay, and no two are alike."""
+    rng = np.random.default_rng(seed)
+    texture = rng.integers(0, 256, (height * 3, width * 3, 3)).astype(np.uint8)
+    texture = texture.reshape(height * 3 // 4, 4, -1, 3)[:, :1].repeat(4, axis=1).reshape(height * 3, width * 3, 3)
+    frames = np.stack([texture[t : t + height, 2 * t : 2 * t + width] for t in range(count)])
+    return np.clip(frames + rng.normal(0, 4, frames.shape), 0, 255).astype(np.uint8)
+
+
+def write_video(path: Path, frames: np.ndarray, codec: str, options: dict[str, str]) -> Path:
+    """A video at `path` as `codec` makes it."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.options = options
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
 def put(path: Path, kind: int = 0) -> Path:
     """A video at `path`, its kind of file by its ending."""
     path.parent.mkdir(parents=True, exist_ok=True)

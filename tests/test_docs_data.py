@@ -11,7 +11,7 @@ from sweeps import registry
 from vmae.__main__ import app
 
 TEXT = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-SMALLER = {"1000,3500,10000,42000,84000": "2,4,8"}
+SMALLER = {"1000,3500,10000,42000,84000": "2,4,8", "5": "0.1"}
 
 
 def commands():

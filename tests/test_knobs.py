@@ -29,6 +29,8 @@ ALTERNATIVES = {
     "pretrain.clip.crop_scales": (1.0, 0.75),
     "pretrain.clip.hflip": True,
     "pretrain.clip.roll": True,
+    "pretrain.repeats": 2,
+    "pretrain.repeats_share_frames": True,
     "pretrain.mask.kind": "random",
     "pretrain.mask.ratio": 0.5,
     "pretrain.mask.count": "bernoulli",
@@ -98,6 +100,7 @@ ALTERNATIVES = {
 }
 NEEDS = {
     "pretrain.subset.seed": {"pretrain.subset.num_videos": 48},
+    "pretrain.repeats_share_frames": {"pretrain.repeats": 2},
     "finetune.data.domain": {"finetune.data.labels": "appearance"},  # what a field acts on
     "pretrain.decoder_mask.kept": {"pretrain.decoder_mask.kind": "random"},
     "pretrain.target_frames": {"pretrain.clip.frame_stride": 2},

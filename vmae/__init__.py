@@ -5,14 +5,14 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     errors files grid identity data.embedded sections config sizes recipe arms study results runtime
     allocation claim runs provenance cost cli
     random data.deadline data.manifest data.subset data.scene data.make
-    data.video data.sampling data.cache data.frames data.quarantine data.source
-    data.scan data.listing data.official data.foreign data.cli_lists data.cli
+    data.decoders data.video data.guarded data.sampling data.cache data.packed data.frames data.quarantine data.source
+    data.scan data.listing data.official data.foreign data.pack data.transcode data.cli_lists data.cli_made data.cli
     interrupt model.masking model.cubes model.targets model.floors model.blocks model.queries model.autoencoder
     model.contrast model.classifier model.formats model.importing model.describe model.cli
-    data.augment data.clips
+    data.augment data.clips data.views data.demand
     train.distributed train.checkpoint train.progress train.optim train.setup train.mixing train.training
     train.heldout train.pretrain train.contrast train.finetune train.evaluate
-    job __main__
+    bench bench_cli job __main__
 
 Nothing in the first five lines imports torch, so planning, status and reports stay light.
 """

@@ -1,12 +1,14 @@
-"""`vmae`: data, and one run by hand."""
+"""`vmae`: data, checkpoints, speed, and one run by hand."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vmae.bench_cli import app as bench_app
 from vmae.cli import exit_with_message
 from vmae.data.cli import app as data_app
+from vmae.data.demand import bench_command
 from vmae.model.cli import app as checkpoint_app
 
 app = typer.Typer(
@@ -14,8 +16,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+data_app.command("bench")(bench_command)
 app.add_typer(data_app, name="data")
 app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(bench_app, name="bench")
 
 
 @app.command()

@@ -60,6 +60,12 @@ class PretrainConfig(_Pretraining):
 
     method: Annotated[Literal["masked"], OmitWhen("masked")] = "masked"
     clip: ClipConfig = ClipConfig()
+    repeats: Annotated[
+        int, OmitWhen(1), Field(ge=1, description="clips of each video of a step, in batch_size; mae_st: 4; epochs stay as long")
+    ] = 1
+    repeats_share_frames: Annotated[
+        bool, OmitWhen(False), Field(description="the clips of a video are the same frames; crop and mask differ")
+    ] = False
     mask: MaskConfig = MaskConfig()
     decoder: DecoderConfig = DecoderConfig()
     decoder_mask: Annotated[DecoderMaskConfig, OmitWhen(DecoderMaskConfig())] = DecoderMaskConfig()
@@ -84,6 +90,10 @@ class PretrainConfig(_Pretraining):
             raise ValueError(f"loss_beta = {self.loss_beta:g} would do nothing: loss is {self.loss!r}, not 'smooth_l1'")
         if self.decoder_mask.kind == "none" and self.decoder_mask != DecoderMaskConfig():
             raise ValueError(f"decoder_mask.kept = {self.decoder_mask.kept:g} would do nothing: decoder_mask.kind is 'none'")
+        if self.optim.batch_size % self.repeats:
+            raise ValueError(f"optim.batch_size = {self.optim.batch_size} clips are no multiple of repeats = {self.repeats}")
+        if self.repeats_share_frames and self.repeats == 1:
+            raise ValueError("repeats_share_frames = true would do nothing: repeats is 1")
         if self.target_frames == "double_rate" and self.clip.frame_stride % 2:
             raise ValueError(f"target_frames = 'double_rate' needs an even clip.frame_stride; it is {self.clip.frame_stride}")
         plain = (self.mask.count, self.decoder_mask.kind, self.loss_region, self.target_frames)

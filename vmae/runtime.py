@@ -16,8 +16,19 @@ class RuntimeConfig(Config):
     num_threads: Annotated[int, Field(ge=1, description="of torch, per process")] | None = None
     num_workers: Annotated[int, Field(ge=0, description="loader processes per rank; 0 reads in the training process")] = 0
     micro_batch_size: Annotated[int, Field(ge=1, description="clips per forward; the global batch stays")] | None = None
+    compile: Annotated[bool, Field(description="through torch.compile; worth it on a GPU, on CPUs 0 to 4 % for minutes")] = False
+    attention: Annotated[
+        Literal["fused", "explicit"], Field(description="one kernel; three operations, faster for bf16 on CPUs that have it")
+    ] = "fused"
+    recompute: Annotated[bool, Field(description="blocks anew in the backward pass: less memory, a third more compute")] = False
     decode_backend: str = "auto"
-    cache: Annotated[bool, Field(description="decode each video once into a uint8 memory map")] = True
+    cache: Annotated[
+        bool | None,
+        Field(description="decode each video once into a uint8 memory map; null: of embedded sets only"),
+    ] = None
+    decode_timeout_s: Annotated[
+        float, Field(gt=0.0, description="for opening a video and for decoding a clip; then its process is killed")
+    ] = 60.0
     max_quarantined: Annotated[float, Field(ge=0.0, le=1.0, description="share of a training split's videos")] = 0.05
     data_root: Annotated[str, Field(description="where embedded sets and caches lie")] = Field(
         default_factory=lambda: str(default_data_root())

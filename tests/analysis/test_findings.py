@@ -49,13 +49,13 @@ def test_the_papers_own_values_support_what_is_far_apart(paper_study):
     assert len(found["B02", "SSV2", "VideoMAE", "ImageNet-21k, supervised"].runs) == 6
 
 
-def masks(top1_of, store, ratios=(0.5, 0.75, 0.875)):
+def masks(top1_of, store, ratios=(0.5, 0.75, 0.875), seeds=(0, 1, 2)):
     """A study of `mask_ratio_by_sampling` with tube and random masks and chosen accuracies."""
     doc = "How much?\n\nExpected: much.\n\nCost: little."
     arms = grid_arms({"pretrain.mask.kind": ("tube", "random"), "pretrain.mask.ratio": ratios}, "{kind} {ratio:g}")
     frame = Arm("frame 0.875", {"pretrain.mask.kind": "frame", "pretrain.mask.ratio": 0.875})
     ablation = Ablation("mask_ratio_by_sampling", doc, "Table 1b", (*arms, frame), "tube 0.5")
-    made.finish(store, make_plan(made.sweep(ablations=(ablation,))), top1_of)
+    made.finish(store, make_plan(made.sweep(seeds, (ablation,))), top1_of)
     return load_study(store, "synthetic")
 
 
@@ -77,6 +77,12 @@ def test_the_best_ratio_of_a_kind_is_compared_seed_by_seed(store):
 def test_a_missing_ratio_leaves_the_comparison_not_run(store):
     finding = by_claim(masks(lambda arm, seed: None if arm == "random 0.75" else level(arm, seed), store))
     assert finding["B24", "d", "random", "tube"].status == "not run"
+
+
+def test_the_best_ratios_of_one_seed_are_not_compared(store):
+    finding = by_claim(masks(level, store, seeds=(0,)))["B24", "d", "random", "tube"]
+    assert (finding.status, finding.numbers) == ("one seed", "")
+    assert finding.runs
 
 
 def test_the_opposite_of_a_claim_is_contradicted(store):

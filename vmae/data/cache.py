@@ -1,24 +1,23 @@
 """The decoded cache: every video of a list decoded once into one memory map, so that decoding is paid once."""
 
+import functools
 import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
+from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.video import backend_version, read_video
 from vmae.errors import DataError
 from vmae.files import write_atomic
 from vmae.runtime import num_cpus
 
-VIDEOS_PER_TASK = 64
 STALE_LOCK_S = 60.0
 
 
@@ -40,12 +39,18 @@ def cache_key(paths: Sequence[Path], backend: str) -> str:
 
 
 def build_cache(
-    folder: Path, key: str, paths: Sequence[Path], backend: str, num_workers: int | None = None, progress: bool = True
+    folder: Path,
+    key: str,
+    paths: Sequence[Path],
+    backend: str,
+    num_workers: int | None = None,
+    timeout_s: float = 60.0,
+    progress: bool = True,
 ) -> Cache:
     """Open the cache `key`, decoding it first if it is not there; of several processes one decodes, the others wait.
 
-    Unreadable videos do not stop it: they are listed with their reason in `bad`. Raises DataError if none can be read or two
-    differ in shape.
+    Unreadable videos, and those on which a decoder hangs for `timeout_s` or dies, do not stop it: they are listed with their
+    reason in `bad`. Raises DataError if none can be read or two differ in shape.
     """
     array_file, info_file = folder / f"{key}.npy", folder / f"{key}.json"
     if not info_file.exists():
@@ -53,37 +58,44 @@ def build_cache(
             folder.mkdir(parents=True, exist_ok=True)
             with _lock(folder / f"{key}.lock"):
                 if not info_file.exists():
-                    _decode_all(array_file, info_file, paths, backend, num_workers or num_cpus(), progress)
+                    with DeadlinePool(min(num_workers or num_cpus(), len(paths))) as pool:
+                        _decode_all(array_file, info_file, paths, backend, _Decoding(pool, timeout_s, progress))
         except OSError as error:
             raise DataError(f"cannot write the decoded cache in {folder}: {error.strerror or error}") from error
     bad = {int(video): reason for video, reason in json.loads(info_file.read_text())["bad"].items()}
     return Cache(np.load(array_file, mmap_mode="r"), bad)
 
 
-def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backend: str, num_workers: int, progress: bool) -> None:
+@dataclass(frozen=True)
+class _Decoding:
+    """Who decodes, for how long at most, and whether a bar is shown."""
+
+    pool: DeadlinePool
+    timeout_s: float
+    progress: bool
+
+
+def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backend: str, how: _Decoding) -> None:
     from rich.progress import Progress
 
     bad: dict[int, str] = {}
-    shape = _first_shape(paths, backend)
+    shape = _first_shape(paths, backend, how)
     temporary = array_file.with_suffix(f".{os.getpid()}.tmp")
     frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), *shape))
-    starts = range(0, len(paths), VIDEOS_PER_TASK)
-    parts = [(paths[first : first + VIDEOS_PER_TASK], backend) for first in starts]
+    decode = functools.partial(_decode_into, str(temporary), shape, backend)
     try:
-        with Progress(disable=not progress) as bar, _pool(min(num_workers, len(parts))) as pool:
+        with Progress(disable=not how.progress) as bar:
             shown = bar.add_task(f"decoding {len(paths)} videos once", total=len(paths))
-            for first, decoded in zip(starts, pool.map(_decode_some, *zip(*parts, strict=True)), strict=True):
-                for video, content in enumerate(decoded, start=first):
-                    if isinstance(content, str):
-                        bad[video] = content
-                    elif content.shape != shape:
-                        raise DataError(
-                            f"{paths[video]} is {list(content.shape)} (frames, height, width, channels), {paths[0]} is "
-                            f"{list(shape)}: a decoded cache needs equal videos; set runtime.cache = false"
-                        )
-                    else:
-                        frames[video] = content
-                bar.advance(shown, len(decoded))
+            for (video, path), found in how.pool.run(decode, enumerate(paths), how.timeout_s):
+                if isinstance(found, Blamed):
+                    bad[video] = found.reason if found.kind == "raised" else f"{path}: {found.reason}"
+                    frames[video] = 0
+                elif found != shape:
+                    raise DataError(
+                        f"{path} is {list(found)} (frames, height, width, channels), {paths[0]} is "
+                        f"{list(shape)}: a decoded cache needs equal videos; set runtime.cache = false"
+                    )
+                bar.advance(shown)
         frames.flush()
         temporary.replace(array_file)
     finally:
@@ -92,29 +104,31 @@ def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backen
     write_atomic(info_file, (json.dumps(info, indent=1) + "\n").encode())
 
 
-def _first_shape(paths: Sequence[Path], backend: str) -> tuple[int, ...]:
+def _first_shape(paths: Sequence[Path], backend: str, how: _Decoding) -> tuple[int, ...]:
     reason = ""
-    for path in paths:
-        try:
-            return read_video(path, backend).shape
-        except DataError as error:
-            reason = reason or str(error)
+    for path, found in how.pool.run(functools.partial(_shape, backend), paths, how.timeout_s, ahead=1):
+        if not isinstance(found, Blamed):
+            return found
+        reason = reason or (found.reason if found.kind == "raised" else f"{path}: {found.reason}")
     raise DataError(f"not one of {len(paths)} videos can be read; the first: {reason}")
 
 
-def _decode_some(paths: Sequence[Path], backend: str) -> list[np.ndarray | str]:
-    decoded: list[np.ndarray | str] = []
-    for path in paths:
-        try:
-            decoded.append(read_video(path, backend))
-        except DataError as error:
-            decoded.append(str(error))
-    return decoded
+def _shape(backend: str, path: Path) -> tuple[int, ...]:
+    return read_video(path, backend).shape
 
 
-def _pool(num_workers: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: the caller may hold torch's threads.
-    return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
+def _decode_into(array_file: str, shape: tuple[int, ...], backend: str, task: tuple[int, Path]) -> tuple[int, ...]:
+    """Decode a video into its place in the array, in another process, and return its shape; other shapes are not written."""
+    video, path = task
+    frames = read_video(path, backend)
+    if frames.shape == shape:
+        _opened(array_file)[video] = frames
+    return frames.shape
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(array_file: str) -> np.ndarray:
+    return np.lib.format.open_memmap(array_file, mode="r+")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vmae.data.cli_lists import prepare_app, scan_command, subset_command
+from vmae.data.cli_made import pack_command, transcode_command
 from vmae.data.embedded import DOMAINS, SIZES, embedded_dir
 from vmae.errors import DataError
 from vmae.runtime import default_data_root
@@ -15,6 +16,8 @@ app = typer.Typer(help="Video sets: lists of real ones, the embedded one, a look
 app.add_typer(prepare_app, name="prepare")
 app.command("scan")(scan_command)
 app.command("subset")(subset_command)
+app.command("transcode")(transcode_command)
+app.command("pack")(pack_command)
 
 Size = Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}.")]
 Domain = Annotated[str, typer.Option(help="moving: the digit travels; still: only its look tells (see the docs of the set).")]

@@ -5,21 +5,26 @@ Which videos, which start, which crop and which mask follow from (seed, epoch, s
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vmae.data.augment import is_trivial, random_view, views
+from vmae.data.augment import is_trivial, random_view, stack
 from vmae.data.frames import FrameSource
-from vmae.data.sampling import dense_indices, random_start, test_starts, tsn_indices, tsn_test_indices
+from vmae.data.sampling import dense_indices, random_start, tsn_indices
 from vmae.errors import DataError
 from vmae.grid import CubeGrid
 from vmae.interrupt import ignore_stop_signals
 from vmae.model.masking import draw_batch, draw_kept_batch
 from vmae.random import Purpose, stream
 from vmae.sections import ClipConfig, DecoderMaskConfig, FinetuneClipConfig, MaskConfig
+
+Batch = TypeVar("Batch")
+MAX_TRIED = 10
 
 
 @dataclass
@@ -46,7 +51,11 @@ class TrainBatches(Dataset[ClipBatch]):
         source: decoded videos of the training split.
         labels: one per video, or None for pre-training.
         reading: frames and stride of the clips that are read.
-        batch_size: clips per step over all ranks; an epoch has floor(videos / batch_size) steps.
+        batch_size: videos per step over all ranks; a pass has floor(videos / batch_size) steps.
+        repeats: clips of each video of a step; the video is opened once for them.
+        clips_per_video: clips of each video in an epoch; None: `repeats`, so that an epoch is a pass. With 1 an epoch has as many
+            clips as there are videos whatever `repeats` is, and a pass lasts `repeats` epochs (repeated sampling, mae_st).
+        share_frames: the clips of a video are the same frames, and differ in what else is drawn.
     """
 
     source: FrameSource
@@ -61,10 +70,22 @@ class TrainBatches(Dataset[ClipBatch]):
     rank: int = 0
     num_ranks: int = 1
     repeats: int = 1
+    clips_per_video: int | None = None
+    share_frames: bool = False
+
+    @property
+    def clips_per_epoch(self) -> int:
+        """Clips of an epoch if no rest were left over."""
+        return len(self.source) * (self.clips_per_video or self.repeats)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches of an epoch; the rest of the shuffled order is left for other epochs."""
+        """Whole steps of an epoch."""
+        return self.clips_per_epoch // self.clips_per_step
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Whole steps in which each video comes once at most; the rest of the shuffled order is left for other passes."""
         return len(self.source) // self.batch_size
 
     @property
@@ -73,20 +94,13 @@ class TrainBatches(Dataset[ClipBatch]):
         return self.batch_size * self.repeats
 
     def __getitem__(self, step: int) -> ClipBatch:
-        epoch = step // self.steps_per_epoch
+        number = step // self.steps_per_pass
         order, draws = self._order(step)
-        frames: np.ndarray | list[np.ndarray]
-        rngs = self._streams(epoch, draws)
-        try:
-            videos, frames = order, self._read(order, rngs)
-        except DataError:
-            rngs = self._streams(epoch, draws)
-            pairs = [self._read_or_replace(epoch, s, r) for s, r in zip(order, rngs, strict=True)]
-            videos, frames = [video for video, _ in pairs], [f for _, f in pairs]
-        hidden = None if self.mask is None else draw_batch(self.mask, self.grid, self.seed, epoch, draws)
-        kept = None if self.decoder_mask is None else draw_kept_batch(self.decoder_mask, self.grid, self.seed, epoch, draws)
+        videos, clips = self._gather(number, order, draws) if self.source.equal_frames else self._read(number, order, draws)
+        hidden = None if self.mask is None else draw_batch(self.mask, self.grid, self.seed, number, draws)
+        kept = None if self.decoder_mask is None else draw_kept_batch(self.decoder_mask, self.grid, self.seed, number, draws)
         return ClipBatch(
-            clips=self._views(frames, rngs),
+            clips=clips,
             hidden=None if hidden is None else torch.from_numpy(hidden),
             kept=None if kept is None else torch.from_numpy(kept),
             labels=None if self.labels is None else torch.tensor([self.labels[video] for video in videos]),
@@ -108,87 +122,99 @@ class TrainBatches(Dataset[ClipBatch]):
     def _order(self, step: int) -> tuple[list[int], list[int]]:
         """Return this rank's videos of a step, and the number that each of its clips draws its random choices with.
 
-        A step is a slice of the epoch's permutation, each video `repeats` times.
+        A step is a slice of the pass's permutation, each video `repeats` times.
         """
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = stream(self.seed, Purpose.ORDER, epoch).permutation(len(self.source))
+        number, position = divmod(step, self.steps_per_pass)
+        order = _permutation(self.seed, number, len(self.source))
         videos = order[position * self.batch_size : (position + 1) * self.batch_size]
         mine = self.places(self.rank)
         samples = [int(videos[place // self.repeats]) for place in mine]
         draws = [s + place % self.repeats * len(self.source) for s, place in zip(samples, mine, strict=True)]
         return samples, draws
 
-    def _streams(self, epoch: int, draws: Sequence[int]) -> list[np.random.Generator]:
-        return [stream(self.seed, Purpose.CLIP, epoch, draw) for draw in draws]
+    def _gather(self, number: int, order: list[int], draws: list[int]) -> tuple[list[int], Tensor]:
+        """Read the clips of a step at once; which videos cannot be read is known beforehand."""
+        length, bad = self.source.equal_frames, self.source.bad
+        assert length is not None
+        videos = [next((v for v in self._candidates(number, s) if v not in bad), None) if bad else s for s in order]
+        readable = [video for video in videos if video is not None]
+        if len(readable) < len(videos):
+            raise _all_bad(bad[order[videos.index(None)]])
+        rngs = [stream(self.seed, Purpose.CLIP, number, draw) for draw in draws]
+        indices = np.stack([self._indices(length, rng) for rng in rngs])
+        if self.share_frames:
+            indices = indices[[order.index(sample) for sample in order]]
+        frames = self.source.gather(readable, indices)
+        if is_trivial(self.clip, frames.shape[2:4], self.grid.size_px):
+            return readable, torch.from_numpy(frames).permute(0, 4, 1, 2, 3)
+        return readable, stack([self._view(clip, rng) for clip, rng in zip(frames, rngs, strict=True)])
 
-    def _read(self, videos: list[int], rngs: list[np.random.Generator]) -> np.ndarray:
-        num_frames, stride = self.reading
-        indices = []
-        for video, rng in zip(videos, rngs, strict=True):
-            length = self.source.num_frames(video)
-            if isinstance(self.clip, FinetuneClipConfig) and self.clip.sampling == "tsn":
-                indices.append(tsn_indices(length, num_frames, rng))
-            else:
-                indices.append(dense_indices(length, num_frames, stride, random_start(length, num_frames, stride, rng)))
-        return self.source.read_batch(videos, np.stack(indices))
+    def _read(self, number: int, order: list[int], draws: list[int]) -> tuple[list[int], Tensor]:
+        """Read the clips of a step video by video, each opened once; another takes the place of one that cannot be read."""
+        videos: list[int] = [-1] * len(order)
+        views: list[Tensor] = [torch.empty(0)] * len(order)
+        for sample in dict.fromkeys(order):
+            places = [place for place, other in enumerate(order) if other == sample]
+            video, clips, rngs = self._read_or_replace(number, sample, [draws[place] for place in places])
+            for place, clip, rng in zip(places, clips, rngs, strict=True):
+                videos[place], views[place] = video, self._view(clip, rng)
+        return videos, stack(views)
 
-    def _read_or_replace(self, epoch: int, sample: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-        """Read `sample`; where it cannot be read, videos drawn by (seed, epoch, sample) until one can, ten at most."""
-        replacement = stream(self.seed, Purpose.REPLACEMENT, epoch, sample)
-        video, reasons = sample, []
-        for _ in range(10):
+    def _read_or_replace(self, number: int, sample: int, draws: list[int]) -> tuple[int, np.ndarray, list[np.random.Generator]]:
+        """Return the video that was read for `sample`, its clips, and the generators of what else is drawn for each of them.
+
+        The generators start anew for each video that is tried, so a replacement is the same whether a video is known to be bad,
+        cannot be opened, or fails while it is read.
+        """
+        rngs: list[np.random.Generator] = []
+
+        def choose(length: int) -> np.ndarray:
+            rngs[:] = [stream(self.seed, Purpose.CLIP, number, draw) for draw in draws]
+            indices = [self._indices(length, rng) for rng in rngs]
+            return np.stack(indices[:1] * len(indices) if self.share_frames else indices)
+
+        first = None
+        for video in self._candidates(number, sample):
             try:
-                return video, self._read([video], [rng])[0]
+                return video, self.source.read(video, choose), rngs
             except DataError as error:
-                reasons.append(str(error))
-                video = int(replacement.integers(len(self.source)))
-        raise DataError(f"ten videos in a row cannot be read; the first: {reasons[0]}")
+                first = first or str(error)
+        raise _all_bad(first)
 
-    def _views(self, frames: np.ndarray | list[np.ndarray], rngs: list[np.random.Generator]) -> Tensor:
-        if isinstance(frames, np.ndarray) and is_trivial(self.clip, frames.shape[2:4], self.grid.size_px):
-            return torch.from_numpy(frames).permute(0, 4, 1, 2, 3)
-        clips = (torch.from_numpy(f).permute(3, 0, 1, 2) for f in frames)
-        return torch.stack([random_view(c, self.clip, self.grid.size_px, r) for c, r in zip(clips, rngs, strict=True)])
+    def _candidates(self, number: int, sample: int) -> Iterator[int]:
+        """Yield the video of `sample`, and those that take its place: drawn by (seed, pass, sample), nine at most."""
+        yield sample
+        replacement = stream(self.seed, Purpose.REPLACEMENT, number, sample)
+        for _ in range(MAX_TRIED - 1):
+            yield int(replacement.integers(len(self.source)))
+
+    def _indices(self, length: int, rng: np.random.Generator) -> np.ndarray:
+        num_frames, stride = self.reading
+        if isinstance(self.clip, FinetuneClipConfig) and self.clip.sampling == "tsn":
+            return tsn_indices(length, num_frames, rng)
+        return dense_indices(length, num_frames, stride, random_start(length, num_frames, stride, rng))
+
+    def _view(self, frames: np.ndarray, rng: np.random.Generator) -> Tensor:
+        return random_view(torch.from_numpy(frames).permute(3, 0, 1, 2), self.clip, self.grid.size_px, rng)
 
 
-def load(batches: TrainBatches, steps: range, num_workers: int, device: torch.device) -> Iterator[ClipBatch]:
-    """Yield the batches of `steps` in order, prepared by `num_workers` processes (0: this one)."""
+@lru_cache(maxsize=2)
+def _permutation(seed: int, number: int, count: int) -> np.ndarray:
+    return stream(seed, Purpose.ORDER, number).permutation(count)
+
+
+def _all_bad(reason: str | None) -> DataError:
+    return DataError(f"ten videos in a row cannot be read; the first: {reason}")
+
+
+def load(batches: Dataset[Batch], order: Sequence[int], num_workers: int, device: torch.device) -> Iterator[Batch]:
+    """Yield `batches[i]` for each i of `order`, prepared by `num_workers` processes (0: this one), in pinned memory for a GPU."""
     loader = DataLoader(
         batches,
         batch_size=None,
-        sampler=steps,
+        sampler=order,
         num_workers=num_workers,
         worker_init_fn=ignore_stop_signals if num_workers else None,
         pin_memory=device.type == "cuda",
     )
     yield from loader
-
-
-@dataclass(frozen=True)
-class Views:
-    """How test clips are taken of a video: `num_clips` in time by `num_crops` in space."""
-
-    num_frames: int
-    stride: int
-    size_px: int
-    num_clips: int = 1
-    num_crops: int = 1
-    sampling: str = "dense"
-
-    @property
-    def per_video(self) -> int:
-        """Views of one video."""
-        return self.num_clips * self.num_crops
-
-    def of(self, source: FrameSource, video: int) -> Tensor:
-        """Return the views of one video, uint8 [num_clips x num_crops, C, T, H, W]; DataError if it cannot be read."""
-        length = source.num_frames(video)
-        if self.sampling == "tsn":
-            indices = tsn_test_indices(length, self.num_frames, self.num_clips)
-        else:
-            starts = test_starts(length, self.num_frames, self.stride, self.num_clips)
-            indices = np.stack([dense_indices(length, self.num_frames, self.stride, int(start)) for start in starts])
-        clips = source.read_batch([video] * self.num_clips, indices)
-        return torch.stack(
-            [v for c in clips for v in views(torch.from_numpy(c).permute(3, 0, 1, 2), self.size_px, self.num_crops)]
-        )

@@ -129,7 +129,10 @@ class _Worker:
         with theirs:
             command = [sys.executable, "-c", BOOT.format(theirs.fileno())]
             nowhere = subprocess.DEVNULL
-            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=nowhere, stdout=nowhere, stderr=nowhere)
+            one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # there are as many processes as there is work for
+            self.process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=nowhere, stdout=nowhere, stderr=nowhere, env=one_thread
+            )
         about = spawn.get_preparation_data("deadline worker")
         about.pop("authkey", None)
         self.connection.send(about)

@@ -43,6 +43,11 @@ def manifest_file(data_root: Path, size: str, seed: int, labels: str, domain: st
     return folder / f"{labels}.csv"
 
 
+def is_embedded(manifest: Path, data_root: Path) -> bool:
+    """Return whether a manifest is one of the embedded sets' below `data_root`."""
+    return manifest.absolute().is_relative_to(data_root.absolute() / "embedded")
+
+
 def video_path(split: str, index: int) -> str:
     """Return the path of a video, relative to the set's folder."""
     return f"videos/{split}/{index:05d}.mp4"

@@ -49,12 +49,14 @@ class About:
         classes: names in the order of their labels; empty: not known.
         parent: manifest in the same folder that this one was taken from; its quarantine counts here.
         made: how the manifest came about.
+        packed: folder of packed frames, relative to the manifest's, where the videos are no files.
     """
 
     root: str = "."
     classes: tuple[str, ...] = ()
     parent: str | None = None
     made: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    packed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def beside(file: Path, ending: str) -> Path:
 def write_about(file: Path, about: About) -> None:
     """Write what stands beside the manifest `file`, atomically."""
     values = {"root": about.root, "parent": about.parent, "made": dict(about.made), "classes": list(about.classes)}
+    values |= {} if about.packed is None else {"packed": about.packed}
     write_atomic(beside(file, "about.json"), (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
@@ -119,7 +122,8 @@ def read_about(file: Path) -> About:
     path = beside(file, "about.json")
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"))
-        return About(str(values["root"]), tuple(values["classes"]), values.get("parent"), values.get("made", {}))
+        classes, made = tuple(values["classes"]), values.get("made", {})
+        return About(str(values["root"]), classes, values.get("parent"), made, values.get("packed"))
     except FileNotFoundError:
         return About()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -205,7 +209,9 @@ def _fact(name: str, text: str | None, where: str) -> Any:
 
 
 def check_files(manifest: Manifest, rows: Sequence[VideoRow]) -> None:
-    """Raise DataError if files are missing or empty: how many, and the first."""
+    """Raise DataError if files are missing or empty: how many, and the first. Packed frames are checked where they are opened."""
+    if manifest.about.packed is not None:
+        return
     bad = []
     for row in rows:
         path = manifest.absolute(row)

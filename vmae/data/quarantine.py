@@ -7,7 +7,7 @@ named and counted as not scored. It says nothing about which videos a run is on,
 import csv
 import fcntl
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from vmae.data.frames import FrameSource
-from vmae.data.manifest import Manifest, ancestors, beside
-from vmae.errors import DataError
+from vmae.data.manifest import Manifest, VideoRow, ancestors, beside
+from vmae.data.video import Choose, Late
+from vmae.errors import DataError, VmaeError
 from vmae.files import write_atomic
 
 COLUMNS = ("path", "reason", "by")
@@ -60,14 +61,14 @@ def read_quarantine(file: Path) -> dict[str, Quarantined]:
     return found
 
 
-def write_quarantine(file: Path, rows: Iterable[Quarantined], replacing: str | None = None) -> dict[str, Quarantined]:
+def write_quarantine(file: Path, rows: Iterable[Quarantined], replacing: Collection[str] = ()) -> dict[str, Quarantined]:
     """Add `rows` to the list beside the manifest `file`, atomically, and return all of it.
 
     Args:
-        replacing: what this one set aside before is forgotten first. Others' words stay, and stand where both say something.
+        replacing: what these set aside before is forgotten first. Others' words stay, and stand where both say something.
     """
     with _alone(beside(file, "quarantine.lock")):
-        kept = {path: row for path, row in read_quarantine(file).items() if row.by != replacing}
+        kept = {path: row for path, row in read_quarantine(file).items() if row.by not in replacing}
         merged = {row.path: row for row in rows} | kept
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -91,35 +92,73 @@ def _alone(lock: Path) -> Iterator[None]:
 class WithoutQuarantined:
     """All videos of a split, of which only those that are not set aside are ever opened.
 
+    A video on which a decoder hangs or crashes is set aside at once, on the word of `training`. What other processes set aside
+    meanwhile is heeded too, so each such video costs one deadline and not one per process and epoch.
+
     Args:
-        healthy: a source of the others, in order.
+        healthy: a source of those that are not in `reasons`, in order.
         reasons: by position, why a video is set aside.
+        rows: all videos of the split.
     """
 
-    def __init__(self, healthy: FrameSource, reasons: Mapping[int, str]) -> None:
-        self.source = healthy
+    def __init__(self, healthy: FrameSource, reasons: Mapping[int, str], manifest: Manifest, rows: Sequence[VideoRow]) -> None:
+        self.source, self.manifest, self.rows = healthy, manifest, rows
         self._reasons = dict(reasons)
-        total = len(healthy) + len(reasons)
-        self._positions = [position for position in range(total) if position not in reasons]
+        self._positions = [position for position in range(len(rows)) if position not in reasons]
         self._where = {position: video for video, position in enumerate(self._positions)}
+        self._files = [beside(file, "quarantine.csv") for file in (manifest.file, *ancestors(manifest))]
+        self._seen = self._changed()
 
     @property
     def bad(self) -> Mapping[int, str]:
         """Reasons by position, those of the source too."""
+        if (changed := self._changed()) != self._seen:
+            self._seen = changed
+            self._reasons |= reasons_of(self.manifest, self.rows)
+        if not self.source.bad:
+            return self._reasons
         return self._reasons | {self._positions[video]: reason for video, reason in self.source.bad.items()}
 
+    @property
+    def equal_frames(self) -> int | None:
+        """As of the source."""
+        return self.source.equal_frames
+
     def __len__(self) -> int:
-        return len(self._positions) + len(self._reasons)
+        return len(self.rows)
 
-    def num_frames(self, video: int) -> int:
-        """Return the frames of a video; DataError for one that is set aside."""
-        return self.source.num_frames(self._healthy(video))
+    def read(self, video: int, choose: Choose) -> np.ndarray:
+        """Return clips, see FrameSource; DataError for one that is set aside."""
+        if reason := self.bad.get(video):
+            raise DataError(reason)
+        try:
+            return self.source.read(self._where[video], choose)
+        except Late as error:
+            self._reasons[video] = str(error)
+            self._set_aside(self.rows[video], str(error))
+            raise
 
-    def read_batch(self, videos: Sequence[int], indices: np.ndarray) -> np.ndarray:
-        """Return clips, uint8 [B, T, H, W, 3]; DataError names the first that is set aside."""
-        return self.source.read_batch([self._healthy(video) for video in videos], indices)
+    def _set_aside(self, row: VideoRow, reason: str) -> None:
+        reason = reason.removeprefix(f"{self.manifest.absolute(row)}: ")
+        try:
+            write_quarantine(self.manifest.file, [Quarantined(row.path, reason, "training")])
+        except VmaeError as error:  # a data set that others own: the video is left out all the same
+            print(f"warning: {row.path} is left out ({reason}); it cannot be put into quarantine: {error}", flush=True)
 
-    def _healthy(self, video: int) -> int:
-        if video in self._reasons:
-            raise DataError(self._reasons[video])
-        return self._where[video]
+    def _changed(self) -> list[int]:
+        """Return what differs once a quarantine was written."""
+        return [file.stat().st_mtime_ns if file.exists() else 0 for file in self._files]
+
+    def gather(self, videos: Sequence[int], indices: np.ndarray) -> np.ndarray:
+        """Return clips, see FrameSource."""
+        return self.source.gather([self._where[video] for video in videos], indices)
+
+
+def reasons_of(manifest: Manifest, rows: Sequence[VideoRow]) -> dict[int, str]:
+    """Return which of `rows` are in quarantine, by position, with the reason."""
+    quarantined = quarantine_of(manifest)
+    return {
+        position: f"{manifest.absolute(row)}: in quarantine by {found.by}: {found.reason}"
+        for position, row in enumerate(rows)
+        if (found := quarantined.get(row.path))
+    }

@@ -1,7 +1,7 @@
 """Decodes every video of a list to its end, in processes that can be killed, and sets aside what training cannot use.
 
 What is found stands beside the manifest: NAME.scan.csv with counts and reasons, and the quarantine. A file that has not changed
-since an earlier scan is not decoded again, so an interrupted scan goes on where it was.
+since an earlier scan is not decoded again, so an interrupted scan goes on where it was; one that training set aside is.
 """
 
 import csv
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmae.data.deadline import Blamed, DeadlinePool
+from vmae.data.decoders import MAX_SIDE_PX
 from vmae.data.manifest import Manifest, ancestors, beside, read_manifest
-from vmae.data.quarantine import Quarantined, write_quarantine
+from vmae.data.quarantine import Quarantined, read_quarantine, write_quarantine
 from vmae.data.video import backend_version, num_frames, read_frames, resolve_backend
 from vmae.errors import DataError, Interrupted
 from vmae.files import write_atomic
@@ -24,7 +25,6 @@ from vmae.runtime import num_cpus
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-MAX_SIDE_PX = 8192
 SECONDS_PER_VIDEO = 120.0
 RESULTS_AHEAD = 1000
 
@@ -117,11 +117,15 @@ def scan(
         DataError: an unusable manifest; Interrupted by Ctrl-C: the same call goes on.
     """
     manifest = read_manifest(file)
+    if manifest.about.packed is not None:
+        raise DataError(f"{file} lists packed frames: each was looked at when it was packed, and is checked when it is read")
     backend = resolve_backend(backend)
     decoder = backend_version(backend)
     journal = beside(file, "scan.part.jsonl")
     tables = [row for list_file in (*reversed(ancestors(manifest)), file) for row in read_scan(list_file)]
     known = {row.path: row for row in (*tables, *_read_journal(journal)) if row.decoder == decoder}
+    doubted = {row.path for row in read_quarantine(file).values() if row.by == "training"}
+    known = {path: row for path, row in known.items() if path not in doubted}
     if again:
         known = {path: row for path, row in known.items() if not row.reason}
     seen: dict[str, Seen] = {}
@@ -144,7 +148,7 @@ def scan(
     except OSError as error:
         raise DataError(f"cannot write {journal}: {error.strerror}") from None
     write_atomic(beside(file, "scan.csv"), _table(done.rows).encode("utf-8"))
-    write_quarantine(file, [Quarantined(row.path, row.reason, "scan") for row in done.bad], replacing="scan")
+    write_quarantine(file, [Quarantined(row.path, row.reason, "scan") for row in done.bad], replacing=("scan", "training"))
     journal.unlink()
     return done
 

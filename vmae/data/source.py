@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from vmae.data.embedded import DOMAINS, manifest_file
+from vmae.data.embedded import DOMAINS, is_embedded, manifest_file
 from vmae.data.frames import FrameSource, PartOfFrames, open_frames
 from vmae.data.manifest import Manifest, beside, list_sha256, read_manifest
-from vmae.data.quarantine import WithoutQuarantined, quarantine_of
+from vmae.data.quarantine import WithoutQuarantined, reasons_of
 from vmae.data.subset import subset
 from vmae.errors import DataError
 from vmae.runtime import RuntimeConfig
@@ -57,13 +57,18 @@ def frames_of(manifest: Manifest, split: str, runtime: RuntimeConfig) -> FrameSo
     Raises:
         DataError: as `set_aside`, and where files are missing or empty that are not in quarantine.
     """
-    cache_dir = Path(runtime.data_root) / "cache" if runtime.cache else None
-    reasons = set_aside(manifest, split, runtime)
-    if not reasons:
-        return open_frames(manifest, split, cache_dir=cache_dir, backend=runtime.decode_backend)
-    healthy = tuple(row for position, row in enumerate(manifest.select(split)) if position not in reasons)
-    source = open_frames(replace(manifest, rows=healthy), split, cache_dir=cache_dir, backend=runtime.decode_backend)
-    return WithoutQuarantined(source, reasons)
+    is_cached = is_embedded(manifest.file, Path(runtime.data_root)) if runtime.cache is None else runtime.cache
+    cache_dir = Path(runtime.data_root) / "cache" if is_cached else None
+    reasons, rows = set_aside(manifest, split, runtime), manifest.select(split)
+    healthy = tuple(row for position, row in enumerate(rows) if position not in reasons)
+    source = open_frames(
+        replace(manifest, rows=healthy),
+        split,
+        cache_dir=cache_dir,
+        backend=runtime.decode_backend,
+        timeout_s=runtime.decode_timeout_s,
+    )
+    return WithoutQuarantined(source, reasons, manifest, rows) if reasons or cache_dir is None else source
 
 
 def set_aside(manifest: Manifest, split: str, runtime: RuntimeConfig) -> dict[int, str]:
@@ -72,12 +77,8 @@ def set_aside(manifest: Manifest, split: str, runtime: RuntimeConfig) -> dict[in
     Raises:
         DataError: they are more of a training split than `runtime.max_quarantined` allows, or all of any split.
     """
-    quarantined, rows = quarantine_of(manifest), manifest.select(split)
-    reasons = {
-        position: f"{manifest.absolute(row)}: in quarantine by {found.by}: {found.reason}"
-        for position, row in enumerate(rows)
-        if (found := quarantined.get(row.path))
-    }
+    rows = manifest.select(split)
+    reasons = reasons_of(manifest, rows)
     allowed = runtime.max_quarantined if split in TRAINING_SPLITS else 1.0
     if reasons and (len(reasons) > allowed * len(rows) or len(reasons) == len(rows)):
         raise DataError(

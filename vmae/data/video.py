@@ -1,4 +1,4 @@
-"""Frames of a video file, exactly the ones asked for, through decord or PyAV behind one function.
+"""Frames of a video file, exactly the ones asked for, through decord, PyAV or torchcodec behind one function.
 
 Every failure is one DataError with the file and the reason; a frame is never silently repeated, as decord does by default.
 """
@@ -7,120 +7,172 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
 import numpy as np
 
+from vmae.data.decoders import READERS, Reader
 from vmae.errors import DataError, near
 
-BACKENDS = ("decord", "pyav")
+PACKAGES = {"decord": "decord", "pyav": "av", "torchcodec": "torchcodec"}
+Choose = Callable[[int], np.ndarray]
+Value = TypeVar("Value")
+
+
+class Decoder(Protocol):
+    """Opens a file and decodes frames of it, here or in another process."""
+
+    def length(self, path: Path, backend: str) -> int:
+        """Return the number of frames."""
+        ...
+
+    def read(self, path: Path, backend: str, numbers: Sequence[int]) -> np.ndarray:
+        """Return the frames with these rising numbers, uint8 [len(numbers), H, W, 3]."""
+        ...
 
 
 def resolve_backend(backend: str) -> str:
-    """Return the backend that `auto` stands for (decord where its wheel exists, else PyAV), or check the one named."""
-    available = [name for name in BACKENDS if importlib.util.find_spec({"pyav": "av"}.get(name, name))]
+    """Return what `auto` stands for (decord where its wheel exists, PyAV for files that it cannot read), or check the one named.
+
+    >>> resolve_backend("auto")  # doctest: +SKIP
+    'decord,pyav'
+    """
+    available = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)]
     if backend == "auto":
-        return available[0]
-    if backend not in available:
-        raise DataError(f"decode backend {backend!r}{near(backend, ['auto', *available])}")
+        return ",".join(name for name in ("decord", "pyav") if name in available)
+    for name in backend.split(","):
+        if name not in available:
+            raise DataError(f"decode backend {name!r}{near(name, ['auto', *available])}")
     return backend
 
 
 def backend_version(backend: str) -> str:
     """Return `name version` of a resolved backend; pixels depend on it, so it belongs to a result's provenance."""
-    return f"{backend} {importlib.metadata.version({'pyav': 'av'}.get(backend, backend))}"
+    return ", ".join(f"{name} {importlib.metadata.version(PACKAGES[name])}" for name in backend.split(","))
+
+
+class OwnDecoder:
+    """Decodes in this process; a file whose length was asked for stays open until its frames are, so that it is opened once."""
+
+    def __init__(self) -> None:
+        self._opened: tuple[object, Reader] | None = None
+
+    def length(self, path: Path, backend: str) -> int:
+        """Return the number of frames, at least 1; DataError for a file that is missing, empty, damaged or without video."""
+        try:
+            count = len(self._open(path, backend))
+        except DataError:
+            raise
+        except Exception as error:  # each backend has its own exception types, none of them documented
+            raise _unreadable(path, error) from None
+        if not count:
+            raise DataError(f"{path}: no frame can be decoded")
+        return count
+
+    def read(
+        self, path: Path, backend: str, numbers: Sequence[int], place: Callable[[tuple[int, ...]], np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Return the frames with these rising `numbers`, uint8 [len(numbers), H, W, 3], in memory that `place(shape)` gives."""
+        try:
+            return self._open(path, backend).read(numbers, place or (lambda shape: np.empty(shape, np.uint8)))
+        except DataError:
+            raise
+        except Exception as error:
+            raise _unreadable(path, error) from None
+        finally:
+            self.close()  # decord would decode ahead
+
+    def _open(self, path: Path, backend: str) -> Reader:
+        stat = _stat(path)
+        key = (path, backend, stat)
+        if self._opened is None or self._opened[0] != key:
+            self.close()
+            self._opened = key, READERS[backend](path)
+        return self._opened[1]
+
+    def close(self) -> None:
+        """Close the file that is open, if one is."""
+        if self._opened is not None:
+            self._opened[1].close()
+        self._opened = None
+
+
+def read_clips(path: Path, choose: Choose, backend: str = "auto", decoder: Decoder | None = None) -> np.ndarray:
+    """Open a video once and return clips of it, uint8 [K, T, H, W, 3] RGB.
+
+    Args:
+        choose: given the number of frames, returns frame numbers int [K, T], in any order, repeats allowed. Called again where
+            one backend fails and another is tried, so it must return the same for the same number.
+        backend: `auto`, or names with commas: the next is tried where one cannot read the file.
+        decoder: where it is done; None: in this process.
+
+    Raises DataError for a file that is missing, empty, damaged or without video, and for a frame past the last one.
+    """
+    chosen = decoder or OwnDecoder()
+    return _first_that_can(backend, lambda name: _read(chosen, path, name, choose))
+
+
+class Late(DataError):
+    """A file on which a decoder hung or crashed; no other is tried, for that would cost another deadline."""
+
+
+def _read(decoder: Decoder, path: Path, backend: str, choose: Choose) -> np.ndarray:
+    length = decoder.length(path, backend)
+    wanted = choose(length)
+    if wanted.size and not 0 <= wanted.min() <= wanted.max() < length:
+        raise DataError(f"{path}: frames {wanted.min()} to {wanted.max()} asked for; it has 0 to {length - 1}")
+    numbers, where = np.unique(wanted, return_inverse=True)
+    frames = decoder.read(path, backend, numbers.tolist())
+    clips: np.ndarray = frames[where.reshape(wanted.shape)]
+    return clips
 
 
 def read_frames(path: Path, indices: Sequence[int] | np.ndarray, backend: str = "auto") -> np.ndarray:
-    """Return the frames at `indices` (any order, repeats allowed), uint8 [len(indices), H, W, 3] RGB.
-
-    Raises DataError for a file that is missing, empty, damaged or without video, and for an index past the last frame.
-    """
-    wanted = [int(i) for i in indices]
-    return _open(path, backend, lambda reader: reader(wanted))
-
-
-def read_video(path: Path, backend: str = "auto") -> np.ndarray:
-    """Return all frames, uint8 [T, H, W, 3]."""
-    return _open(path, backend, lambda reader: reader(None))
-
-
-def num_frames(path: Path, backend: str = "auto") -> int:
-    """Return the number of frames that can be decoded."""
-    return len(read_video(path, backend)) if resolve_backend(backend) == "pyav" else _decord_length(path)
-
-
-def _decord_length(path: Path) -> int:
-    from decord import VideoReader
-
-    _check_file(path)
-    try:
-        return len(VideoReader(str(path), num_threads=1))
-    except Exception as error:
-        raise _unreadable(path, error) from None
-
-
-def _open(path: Path, backend: str, use: Callable[[Callable[[list[int] | None], np.ndarray]], np.ndarray]) -> np.ndarray:
-    _check_file(path)
-    decode = {"decord": _decord, "pyav": _pyav}[resolve_backend(backend)]
-    try:
-        return use(lambda wanted: decode(path, wanted))
-    except DataError:
-        raise
-    except Exception as error:  # each backend has its own exception types, none of them documented
-        raise _unreadable(path, error) from None
-
-
-def _decord(path: Path, wanted: list[int] | None) -> np.ndarray:
-    import decord  # imported late: loading it before torch in a parent of workers can freeze them (decord issue 251)
-
-    reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1, fault_tol=1)
-    _check_indices(path, wanted, len(reader))
-    batch: Any = reader.get_batch(list(range(len(reader))) if wanted is None else wanted)
-    frames: np.ndarray = batch.asnumpy()
+    """Return the frames at `indices` (any order, repeats allowed), uint8 [len(indices), H, W, 3]; errors as read_clips."""
+    frames: np.ndarray = read_clips(path, lambda _: np.asarray(indices, dtype=int)[None], backend)[0]
     return frames
 
 
-def _pyav(path: Path, wanted: list[int] | None) -> np.ndarray:
-    import av
-
-    last = None if wanted is None or min(wanted) < 0 else max(wanted)
-    kept: dict[int, np.ndarray] = {}
-    count = 0
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise DataError(f"{path}: no video stream")
-        stream = container.streams.video[0]
-        stream.thread_type = "NONE"
-        for frame in container.decode(stream):
-            if wanted is None or count in wanted:
-                kept[count] = frame.to_ndarray(format="rgb24")
-            count += 1
-            if last is not None and count > last:
-                break
-        promised = stream.frames
-    if wanted is None:
-        if promised and count < promised:
-            raise DataError(f"{path}: {count} of {promised} frames can be decoded; the file is damaged")
-        if not count:
-            raise DataError(f"{path}: no frame can be decoded")
-        return np.stack([kept[i] for i in range(count)])
-    _check_indices(path, wanted, count)
-    return np.stack([kept[i] for i in wanted])
+def read_video(path: Path, backend: str = "auto") -> np.ndarray:
+    """Return all frames, uint8 [T, H, W, 3]; errors as read_clips."""
+    frames: np.ndarray = read_clips(path, lambda length: np.arange(length)[None], backend)[0]
+    return frames
 
 
-def _check_indices(path: Path, wanted: list[int] | None, count: int) -> None:
-    if count == 0:
-        raise DataError(f"{path}: no frame can be decoded")
-    if wanted and not 0 <= min(wanted) <= max(wanted) < count:
-        raise DataError(f"{path}: frames {min(wanted)} to {max(wanted)} asked for; it has 0 to {count - 1}")
+def num_frames(path: Path, backend: str = "auto") -> int:
+    """Return the number of frames; errors as read_clips."""
+    decoder = OwnDecoder()
+    try:
+        return _first_that_can(backend, lambda name: decoder.length(path, name))
+    finally:
+        decoder.close()
 
 
-def _check_file(path: Path) -> None:
+def _first_that_can(backend: str, use: Callable[[str], Value]) -> Value:
+    reason: DataError | None = None
+    for name in resolve_backend(backend).split(","):
+        try:
+            return use(name)
+        except Late:
+            raise
+        except DataError as error:
+            reason = reason or error
+    assert reason is not None
+    raise reason
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(
+            f"{path}: no such file" if isinstance(error, FileNotFoundError) else f"{path}: {error.strerror}"
+        ) from None
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    if path.stat().st_size == 0:
+    if stat.st_size == 0:
         raise DataError(f"{path}: the file is empty")
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

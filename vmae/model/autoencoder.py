@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vmae.config import PretrainRun
 from vmae.grid import CubeGrid
-from vmae.model.blocks import Encoder, LayerNorm, Positions, init_xavier, make_blocks
+from vmae.model.blocks import Encoder, LayerNorm, Positions, block_of_last, init_xavier, make_blocks
 from vmae.model.cubes import cut, take
 from vmae.model.queries import Split, dual_split, fixed_split, ragged_split
 from vmae.model.targets import counted, frames_to_predict, input_frames, pixel_target, reconstruction_loss
@@ -31,9 +31,11 @@ class Decoder(nn.Module):
         seen = self.from_encoder(encoded) + self.positions(split.visible)
         x = torch.cat([seen, (self.mask_token + self.positions(split.asked)).to(seen.dtype)], dim=1)
         attention = split.attention(x.shape[1])
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, attn_mask=attention)
-        predicted: Tensor = self.head(self.norm(x if visible_too else x[:, split.num_visible :]))
+        # What the last block makes of a visible cube nobody reads, unless visible cubes are predicted too.
+        x = block_of_last(self.blocks[-1], x, 0 if visible_too else split.num_visible, attention)
+        predicted: Tensor = self.head(self.norm(x))
         return predicted
 
 
@@ -73,8 +75,11 @@ class VideoMAE(nn.Module):
 
     def predict(self, clips: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Prediction:
         """Encode what is visible and predict what is asked for."""
+        return self._predict(cut(input_frames(clips, self.config.target_frames), self.grid), hidden, kept)
+
+    def _predict(self, cubes: Tensor, hidden: Tensor, kept: Tensor | None) -> Prediction:
+        """Predict from the input's cubes [B, N, P]."""
         split = self.split(hidden, kept)
-        cubes = cut(input_frames(clips, self.config.target_frames), self.grid)
         encoded = self.encoder(take(cubes, split.visible), split.visible, split.attention(split.num_visible))
         if self.config.loss_region == "all":
             values = self.decoder(encoded, split, visible_too=True)
@@ -85,14 +90,19 @@ class VideoMAE(nn.Module):
 
     def targets(self, clips: Tensor) -> Tensor:
         """Return the targets of all cubes, [B, N, P']."""
-        frames = frames_to_predict(clips, self.config.target_frames, self.grid)
-        return pixel_target(cut(frames, self.target_grid), self.config.target)
+        return pixel_target(self._cubes_to_predict(clips), self.config.target)
+
+    def _cubes_to_predict(self, clips: Tensor) -> Tensor:
+        return cut(frames_to_predict(clips, self.config.target_frames, self.grid), self.target_grid)
 
     def loss(self, values: Tensor, targets: Tensor, counts: Tensor | None) -> Tensor:
         """Return the run's loss of `values` [B, K, P'] for `targets` alike."""
         return reconstruction_loss(values, targets, self.config.loss, self.config.loss_beta, counts)
 
     def forward(self, clips: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Return the scalar loss."""
-        predicted = self.predict(clips, hidden, kept)
-        return self.loss(predicted.values, take(self.targets(clips), predicted.index), predicted.counts)
+        """Return the scalar loss; clips are cut once where input and target are the same frames, targets made of asked cubes."""
+        cubes = cut(input_frames(clips, self.config.target_frames), self.grid)
+        predicted = self._predict(cubes, hidden, kept)
+        sources = cubes if self.config.target_frames == "clip" else self._cubes_to_predict(clips)
+        targets = pixel_target(take(sources, predicted.index), self.config.target)
+        return self.loss(predicted.values, targets, predicted.counts)

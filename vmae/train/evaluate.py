@@ -16,9 +16,10 @@ from torch import Tensor
 from vmae.claim import read_json
 from vmae.config import EvaluateRun
 from vmae.data.augment import to_float
-from vmae.data.clips import Views
+from vmae.data.clips import load
 from vmae.data.frames import FrameSource
 from vmae.data.source import frames_of, labels_of, manifest_of
+from vmae.data.views import TestBatch, TestBatches, Views
 from vmae.errors import DataError, Interrupted
 from vmae.files import write_atomic
 from vmae.model.classifier import Classifier
@@ -35,7 +36,7 @@ Rows = list[tuple[int, list[float]]]
 
 @torch.no_grad()
 def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
-    """Score the parent's model; leave predictions.csv (video, label, predicted, probability of the label).
+    """Score the parent's model; leave predictions.csv: video, label, predicted, probability of the label, frames of its clips.
 
     Metrics: `top1` and `top5` in percent of the videos scored, `top1_se` the binomial standard error, `num_scored`,
     `num_expected`, and the videos that could not be read.
@@ -73,7 +74,7 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     rows = [(video, labels[video], probabilities) for video, probabilities in scored]
     if world.is_main:
         paths = [row.path for row in manifest.select(config.split)]
-        write_atomic(place.run_dir.predictions, _predictions(rows, paths).encode())
+        write_atomic(place.run_dir.predictions, _predictions(rows, paths, dict(found.frames)).encode())
     top1 = _top(rows, 1)
     metrics: dict[str, object] = {
         "top1": 100 * top1,
@@ -93,15 +94,22 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
 
 @dataclass
 class Found:
-    """Rows of videos scored so far, and the videos that could not be read with the reason."""
+    """Rows of videos scored so far, the frames of their clips, and the videos that could not be read with the reason."""
 
     rows: Rows = field(default_factory=list)
+    frames: list[tuple[int, list[list[int]]]] = field(default_factory=list)
     unread: list[tuple[int, str]] = field(default_factory=list)
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> "Found":
         """Return what an interrupted evaluation saved."""
-        return Found([(video, row) for video, row in values["rows"]], [(video, reason) for video, reason in values["unread"]])
+        return Found(*([(video, value) for video, value in values[name]] for name in ("rows", "frames", "unread")))
+
+    def add(self, batch: TestBatch, rows: list[list[float]]) -> None:
+        """Take the rows of a batch's videos."""
+        self.rows += zip(batch.videos, rows, strict=True)
+        self.frames += zip(batch.videos, batch.frames, strict=True)
+        self.unread += batch.unread
 
 
 def mean_over_views(
@@ -119,15 +127,20 @@ def mean_over_views(
     per_batch = max(1, CLIPS_PER_BATCH // reading.per_video)
     batches = [range(first, min(first + per_batch, len(source))) for first in range(0, len(source), per_batch)]
     left = [batch for batch in batches if not known.issuperset(batch)]
+    mine = load(
+        TestBatches(source, reading, left), range(world.rank, len(left), world.size), place.runtime.num_workers, world.device
+    )
     new = Found()
     for first in range(0, len(left), world.size):
-        for batch in left[first + world.rank : first + world.rank + 1]:
-            _score(compute, source, reading, batch, new, world)
+        if first + world.rank < len(left):
+            batch = next(mine)
+            new.add(batch, _rows(compute, batch, world))
         place.run_dir.held_claim().beat()
         is_last = first + world.size >= len(left)
         (stop,) = world.any(place.stop.requested and not is_last)
         if stop or is_last:
             found.rows += world.gather(new.rows)
+            found.frames += world.gather(new.frames)
             found.unread += world.gather(new.unread)
         if stop:
             if world.is_main:
@@ -135,23 +148,17 @@ def mean_over_views(
             raise Interrupted(f"{place.stop.name} at video {len(found.rows) + len(found.unread)} of {len(source)}")
 
 
-def _score(
-    compute: Callable[[Tensor], Tensor], source: FrameSource, reading: Views, batch: range, new: Found, world: World
-) -> None:
-    clips, videos = [], []
-    for video in batch:
-        try:
-            clips.append(reading.of(source, video))
-            videos.append(video)
-        except DataError as error:
-            new.unread.append((video, str(error)))
-    if videos:
-        rows = compute(to_float(torch.cat(clips), world.device))
-        new.rows += zip(videos, rows.unflatten(0, (len(videos), -1)).mean(dim=1).cpu().tolist(), strict=True)
+def _rows(compute: Callable[[Tensor], Tensor], batch: TestBatch, world: World) -> list[list[float]]:
+    """Return `compute`'s row of each video, averaged over its views."""
+    if not batch.videos:
+        return []
+    found = compute(to_float(batch.clips, world.device)).unflatten(0, (len(batch.videos), -1))
+    rows: list[list[float]] = found.mean(dim=1).cpu().tolist()
+    return rows
 
 
 def _save(place: Place, found: Found, list_sha256: str) -> None:
-    values = {"list_sha256": list_sha256, "rows": found.rows, "unread": found.unread}
+    values = {"list_sha256": list_sha256, "rows": found.rows, "frames": found.frames, "unread": found.unread}
     write_atomic(place.run_dir.partial, json.dumps(values).encode())
 
 
@@ -172,10 +179,15 @@ def _top(rows: list[tuple[int, int, list[float]]], k: int) -> float:
     return sum(rank < k for rank in ranks) / len(rows)
 
 
-def _predictions(rows: list[tuple[int, int, list[float]]], paths: list[str]) -> str:
+def _predictions(
+    rows: list[tuple[int, int, list[float]]], paths: list[str], frames: Mapping[int, Sequence[Sequence[int]]]
+) -> str:
+    """Return the table; frame numbers stand with spaces, clips with semicolons."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["video", "label", "predicted", "label_probability"])
+    writer.writerow(["video", "label", "predicted", "label_probability", "frames"])
     for video, label, probabilities in rows:
-        writer.writerow([paths[video], label, probabilities.index(max(probabilities)), f"{probabilities[label]:.6f}"])
+        predicted = probabilities.index(max(probabilities))
+        clips = ";".join(" ".join(map(str, clip)) for clip in frames[video])
+        writer.writerow([paths[video], label, predicted, f"{probabilities[label]:.6f}", clips])
     return text.getvalue()

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vmae.config import PretrainConfig
 from vmae.data.augment import to_float
-from vmae.data.clips import Views
 from vmae.data.frames import FrameSource
+from vmae.data.views import Views
 from vmae.errors import DataError
 from vmae.files import write_atomic
 from vmae.grid import NUM_CHANNELS, CubeGrid
@@ -48,7 +48,7 @@ def heldout_batches(
         clips, videos = [], []
         for video in range(first, min(first + batch_size, len(source))):
             try:
-                clips.append(reading.of(source, video)[0])
+                clips.append(reading.of(source, video)[0][0])
                 videos.append(video)
             except DataError:
                 continue

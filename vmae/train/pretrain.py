@@ -5,9 +5,11 @@ from torch import Tensor
 from vmae.config import PretrainRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
+from vmae.data.frames import FrameSource
 from vmae.data.source import frames_of, manifest_of, subset_of
 from vmae.model.autoencoder import VideoMAE
 from vmae.train.checkpoint import save_weights
+from vmae.train.distributed import World
 from vmae.train.heldout import heldout_batches, judge, save_reconstruction
 from vmae.train.setup import INIT_STEP, autocast, seed_step
 from vmae.train.training import Outcome, Place, Training
@@ -21,19 +23,7 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     config, world = run.masked, place.world
     manifest = manifest_of(config.data, place.runtime)
     videos, chosen_sha256 = subset_of(manifest, "pretrain", config.subset, frames_of(manifest, "pretrain", place.runtime))
-    batches = TrainBatches(
-        source=videos,
-        labels=None,
-        clip=config.clip,
-        grid=run.grid,
-        reading=config.reading(run.grid),
-        mask=config.mask,
-        decoder_mask=None if config.decoder_mask.kind == "none" else config.decoder_mask,
-        seed=config.seed,
-        batch_size=config.optim.batch_size,
-        rank=world.rank,
-        num_ranks=world.size,
-    )
+    batches = train_batches(run, videos, world)
     seed_step(config.seed, INIT_STEP, rank=0)
     model = VideoMAE(run).to(world.device)
     training = Training("pretrain", model, config.optim, batches, place)
@@ -56,3 +46,24 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
         save_reconstruction(place.run_dir.reconstruction, model, heldout[0], config, world)
         save_weights(place.run_dir.weights, model)
     return Outcome(metrics, training.compute(run.grid.num_cubes - config.mask.num_hidden(run.grid)))
+
+
+def train_batches(run: PretrainRun, videos: FrameSource, world: World) -> TrainBatches:
+    """Return the run's batches of `videos`, this rank's share of each step."""
+    config = run.masked
+    return TrainBatches(
+        source=videos,
+        labels=None,
+        clip=config.clip,
+        grid=run.grid,
+        reading=config.reading(run.grid),
+        mask=config.mask,
+        decoder_mask=None if config.decoder_mask.kind == "none" else config.decoder_mask,
+        seed=config.seed,
+        batch_size=config.optim.batch_size // config.repeats,
+        repeats=config.repeats,
+        clips_per_video=1,
+        share_frames=config.repeats_share_frames,
+        rank=world.rank,
+        num_ranks=world.size,
+    )

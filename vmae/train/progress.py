@@ -14,14 +14,16 @@ from vmae.errors import DataError, DivergedError
 from vmae.results import MetricRow, MetricsLog, read_metrics
 from vmae.train.checkpoint import Progress
 
-MAX_REPLACED_SHARE = 0.1  # beyond this the data set is no longer the one it is named after
-
 
 @dataclass
 class Clock:
-    """Times the loop: training seconds and, of those, seconds spent waiting for data, added to `progress`."""
+    """Times the loop: training seconds and, of those, seconds spent waiting for data, added to `progress`.
+
+    `num_replaced` counts this rank's replaced clips that are not in `progress` yet.
+    """
 
     progress: Progress
+    num_replaced: int = 0
     _last: float = field(default_factory=time.perf_counter)
 
     def waiting(self, batches: Iterator[ClipBatch]) -> Iterator[ClipBatch]:
@@ -33,7 +35,7 @@ class Clock:
             except StopIteration:
                 return
             self.progress.data_wait_s += time.perf_counter() - asked
-            self.progress.num_replaced += batch.num_replaced
+            self.num_replaced += batch.num_replaced
             yield batch
 
     def lap(self) -> float:
@@ -56,6 +58,8 @@ class TrainingLog:
     total_steps: int
     every: int
     mean_over_ranks: Callable[[list[float]], list[float]]
+    clips_per_epoch: int
+    max_replaced: float
     _losses: list[Tensor] = field(default_factory=list)
     _since: tuple[int, float, float] = (0, 0.0, 0.0)
 
@@ -114,9 +118,9 @@ class TrainingLog:
         if not torch.isfinite(losses).all():
             bad = step - len(losses) + 1 + int((~torch.isfinite(losses)).nonzero()[0])
             raise DivergedError(f"loss is not finite at step {bad} of {self.total_steps} (lr {lr:.2e})")
-        in_begun_epochs = math.ceil(epoch) * self.steps_per_epoch * self.batch_size  # a set's few bad videos may come first
-        if self.progress.num_replaced > MAX_REPLACED_SHARE * in_begun_epochs:
+        in_begun_epochs = math.ceil(epoch) * self.clips_per_epoch  # a set's few bad videos may come first
+        if self.progress.num_replaced > self.max_replaced * in_begun_epochs:
             raise DataError(
                 f"{self.progress.num_replaced} of {in_begun_epochs} clips came from videos that cannot be read; "
-                f"allowed: {MAX_REPLACED_SHARE:.0%}"
+                f"allowed: {self.max_replaced:.0%} (runtime.max_quarantined)"
             )

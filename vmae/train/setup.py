@@ -1,8 +1,18 @@
-"""Precision and noise, the same for both loops and the evaluator."""
+"""Precision, noise and how a model is computed, the same for all loops and the evaluator."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+from torch._dynamo.exc import TorchDynamoException
+from torch.utils.checkpoint import checkpoint
+
+from vmae.errors import ConfigError
+from vmae.runtime import RuntimeConfig
 
 INIT_STEP = -1  # the step whose noise initialises the weights
 
@@ -15,3 +25,60 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Make the noise of one step (drop path) a function of (seed, step, rank), so that resuming needs no generator state."""
     torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
+
+
+def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
+    """Return `model` computing as the runtime asks: attention kernel, recomputed blocks, compiled; weights stay its own."""
+    module: Any
+    for module in model.modules():
+        if hasattr(module, "fused_attn") and runtime.attention == "explicit":
+            module.fused_attn = False
+        if isinstance(module, Block) and runtime.recompute:
+            module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+    return Compiled(model) if runtime.compile else model
+
+
+class Compiled(nn.Module):
+    """A model through torch.compile, or as it is once compiling has failed, which is said once."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._fast: Callable[..., Any] | None = torch.compile(model.forward)
+
+    def forward(self, *args: Any) -> Any:
+        """As the model's own."""
+        if self._fast is not None:
+            try:
+                return self._fast(*args)
+            except TorchDynamoException as error:
+                self._fast = None
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                print(f"warning: torch.compile failed, going on without it ({reason})", flush=True)
+        return self.model(*args)
+
+
+@contextmanager
+def naming_memory(part: str, num_clips: int) -> Iterator[None]:
+    """Turn running out of memory in `part` of a step into a ConfigError that says what to set.
+
+    Args:
+        part: forward, backward or optimiser.
+        num_clips: clips of the micro-batch that was tried.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator has no class of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        if part == "optimiser":
+            advice = (
+                "the weights with their optimiser state do not fit whatever the batch; take a smaller model or a larger device"
+            )
+        elif num_clips > 1:
+            advice = (
+                f"set runtime.micro_batch_size = {num_clips // 2} or less (the global batch stays), or runtime.recompute = true"
+            )
+        else:
+            advice = "one clip is already all there is in it; set runtime.recompute = true or take a smaller model"
+        raise ConfigError(f"out of memory in the {part} of {num_clips} clips: {advice} ({str(error).splitlines()[0]})") from error

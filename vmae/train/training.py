@@ -13,13 +13,13 @@ from vmae.errors import Interrupted
 from vmae.interrupt import StopFlag
 from vmae.results import MetricsLog
 from vmae.runs import RunDir
-from vmae.runtime import RuntimeConfig
+from vmae.runtime import RuntimeConfig, num_cpus
 from vmae.sections import OptimConfig
 from vmae.train.checkpoint import load_checkpoint, save_checkpoint
 from vmae.train.distributed import World
 from vmae.train.optim import make_optimizer, make_schedule
 from vmae.train.progress import Clock, TrainingLog
-from vmae.train.setup import seed_step
+from vmae.train.setup import arranged, naming_memory, seed_step
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,13 @@ class Training:
         metrics = MetricsLog(place.run_dir.metrics) if place.world.is_main else None
         if metrics:
             metrics.truncate_after(self.progress.step)
-        self.parallel = place.world.wrap(model)
+        self.parallel = place.world.wrap(arranged(model, place.runtime))
+        if place.world.is_main and place.runtime.num_workers > num_cpus():
+            print(
+                f"warning: num_workers = {place.runtime.num_workers}, but this process may use {num_cpus()} cores: its workers "
+                f"will wait for each other; ask for more cores (cpus_per_task in the profile), or fewer workers",
+                flush=True,
+            )
         self.clips_per_rank = place.world.share(batches.clips_per_step)
         self.clock = Clock(self.progress)
         self.log = TrainingLog(
@@ -70,6 +76,8 @@ class Training:
             self.total_steps,
             place.runtime.log_every_steps,
             place.world.mean,
+            batches.clips_per_epoch,
+            place.runtime.max_quarantined,
         )
         self._saved_s = self.progress.train_s
 
@@ -104,30 +112,45 @@ class Training:
             part = slice(first, min(first + micro, self.clips_per_rank))
             is_last = part.stop == self.clips_per_rank
             with nullcontext() if is_last or self.place.world.size == 1 else self.parallel.no_sync():  # type: ignore[operator]
-                loss = loss_of(part) * ((part.stop - part.start) / self.clips_per_rank)
-                loss.backward()
+                with naming_memory("forward", part.stop - part.start):
+                    loss = loss_of(part) * ((part.stop - part.start) / self.clips_per_rank)
+                with naming_memory("backward", part.stop - part.start):
+                    loss.backward()
             total += loss.detach()
-        limit = self.optim.grad_clip_norm or float("inf")
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        self.optimizer.step()
+        grad_norm = self._clip()
+        with naming_memory("optimiser", min(micro, self.clips_per_rank)):
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model)
         self.progress.step += 1
         self.log.add(total)
         if self.log.due():
+            self._count_replaced()
             lr = max(group["lr"] for group in self.optimizer.param_groups)
             self.log.write(lr, self.clock, grad_norm=float(grad_norm))
             self.place.run_dir.held_claim().beat()
         else:
             self.clock.lap()
 
+    def _clip(self) -> Tensor:
+        """Return the gradient's norm, after bringing it below the limit if there is one; without, gradients are only read."""
+        if self.optim.grad_clip_norm:
+            return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip_norm)
+        return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+
     def save(self) -> None:
         """Write a checkpoint; called on all ranks, rank 0 writes."""
+        self._count_replaced()
         self.progress.pending_losses = self.place.world.mean(self.log.pending())
         if self.place.world.is_main:
             save_checkpoint(self.place.run_dir, self.model, self.optimizer, self.progress, self.average)
         self._saved_s = self.progress.train_s
+
+    def _count_replaced(self) -> None:
+        """Add the replaced clips of all ranks."""
+        self.progress.num_replaced += sum(self.place.world.gather([self.clock.num_replaced]))
+        self.clock.num_replaced = 0
 
     def compute(self, cubes_per_clip: int) -> dict[str, object]:
         """Return what was spent, restarts included; `cubes_per_clip` is what the encoder sees."""

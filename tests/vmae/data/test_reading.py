@@ -218,15 +218,21 @@ def test_missing_and_empty_files_are_counted(listed, tmp_path):
 
 def test_the_cache_is_direct_decoding(listed, tmp_path):
     cached, direct = (open_frames(listed, "train", cache_dir=d, num_workers=1) for d in (tmp_path / "cache", None))
-    assert [cached.num_frames(i) for i in range(5)] == [direct.num_frames(i) for i in range(5)] == [20] * 5
-    request = ([4, 0, 2], np.stack([dense_indices(20, 8, 2, start) for start in (0, 3, 10)]))
-    np.testing.assert_array_equal(cached.read_batch(*request), direct.read_batch(*request))
+    assert (cached.equal_frames, direct.equal_frames) == (20, None)
+    starts = (0, 3, 10)
+    wanted = np.stack([dense_indices(20, 8, 2, start) for start in starts])
+    at_once = cached.gather([4, 4, 4], wanted)
+    for source in (cached, direct):
+        lengths = []
+        clips = source.read(4, lambda length, lengths=lengths: lengths.append(length) or wanted)
+        np.testing.assert_array_equal(clips, at_once)
+        assert set(lengths) == {20}
 
 
 def test_an_edited_video_is_decoded_again(listed, tmp_path):
-    before = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1).read_batch([2], np.arange(4)[None])
+    before = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1).gather([2], np.arange(4)[None])
     encode(tmp_path / "2.mp4", np.full((20, 32, 32, 3), 200, np.uint8))
-    after = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1).read_batch([2], np.arange(4)[None])
+    after = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1).gather([2], np.arange(4)[None])
     assert np.abs(after.astype(int) - 200).max() < 5
     assert not np.array_equal(before, after)
 
@@ -235,9 +241,9 @@ def test_a_bad_video_is_recorded_and_refused_by_name(listed, tmp_path):
     (tmp_path / "3.mp4").write_bytes(b"no video")
     source = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1)
     assert list(source.bad) == [3]
-    assert source.read_batch([2, 4], np.tile(np.arange(4), (2, 1))).shape == (2, 4, 32, 32, 3)
+    assert source.gather([2, 4], np.tile(np.arange(4), (2, 1))).shape == (2, 4, 32, 32, 3)
     with pytest.raises(DataError, match=r"3\.mp4"):
-        source.read_batch([2, 3], np.tile(np.arange(4), (2, 1)))
+        source.read(3, lambda _: np.arange(4)[None])
 
 
 def test_videos_of_different_shape_cannot_share_a_cache(listed, tmp_path):
@@ -281,5 +287,5 @@ def test_a_dead_builders_lock_is_taken_over(listed, tmp_path):
     assert not lock.exists()
 
 
-def test_auto_is_decord_where_it_is_installed():
-    assert resolve_backend("auto") == "decord"
+def test_auto_is_decord_where_it_is_installed_and_pyav_for_what_it_cannot_read():
+    assert resolve_backend("auto") == "decord,pyav"

@@ -65,7 +65,8 @@ def test_a_run_reads_the_chosen_videos_through_the_cache_of_all(runtime):
     chosen = subset(manifest.select("pretrain"), 20, 0)
     positions = [i for i, path in enumerate(paths) if path in chosen]
     when = np.tile(np.arange(4), (20, 1))
-    np.testing.assert_array_equal(part.read_batch(range(20), when), everything.read_batch(positions, when))
+    np.testing.assert_array_equal(part.gather(range(20), when), everything.gather(positions, when))
+    np.testing.assert_array_equal(part.read(7, lambda _: when[:2]), everything.read(positions[7], lambda _: when[:2]))
     assert digest != subset_of(manifest, "pretrain", SubsetConfig(), everything)[1]
     assert digest != subset_of(manifest, "pretrain", SubsetConfig(num_videos=20, seed=1), everything)[1]
 

@@ -64,7 +64,7 @@ def test_a_bad_training_video_is_replaced_by_a_rule_and_counted(cache, recipe, t
 def test_too_many_bad_videos_stop_the_run(recipe, store, runtime, own_data):
     for video in sorted((embedded_dir(own_data, "tiny", 0) / "videos" / "pretrain").glob("*.mp4"))[:20]:
         video.write_bytes(b"broken")
-    with pytest.raises(DataError, match="clips came from videos that cannot be read; allowed: 10%"):
+    with pytest.raises(DataError, match="clips came from videos that cannot be read; allowed: 5%"):
         run_chain(store, recipe, runtime.model_copy(update={"data_root": str(own_data)}), upto="pretrain")
 
 

@@ -6,7 +6,7 @@ from helpers import run_chain
 
 from vmae.data.make import encode
 from vmae.data.manifest import VideoRow, write_manifest
-from vmae.data.source import listed_set
+from vmae.data.source import frames_of, listed_set, manifest_of
 from vmae.errors import ConfigError, DataError
 
 COUNTS = {"pretrain": 12, "holdout": 4, "train": 8, "test": 5}
@@ -46,7 +46,7 @@ def listed_recipe(recipe, manifest):
 
 
 def test_a_listed_set_trains_and_counts_its_damaged_videos(listed_recipe, store, runtime):
-    results = run_chain(store, listed_recipe, runtime.model_copy(update={"cache": False}))
+    results = run_chain(store, listed_recipe, runtime.model_copy(update={"cache": False, "max_quarantined": 0.1}))
     assert {result.status for result in results.values()} == {"done"}
     assert results["pretrain"].compute["num_replaced"] == 2, "the truncated one, once per epoch"
     metrics = results["evaluate"].metrics
@@ -55,9 +55,17 @@ def test_a_listed_set_trains_and_counts_its_damaged_videos(listed_recipe, store,
 
 
 def test_a_cache_of_unequal_videos_says_what_to_do(listed_recipe, store, runtime, tmp_path):
-    place = runtime.model_copy(update={"data_root": str(tmp_path)})
+    place = runtime.model_copy(update={"data_root": str(tmp_path), "cache": True, "max_quarantined": 0.1})
     with pytest.raises(DataError, match=r"a decoded cache needs equal videos; set runtime\.cache = false"):
         run_chain(store, listed_recipe, place, upto="pretrain")
+
+
+def test_only_embedded_sets_are_cached_unless_asked(listed_recipe, recipe, runtime):
+    assert runtime.cache is None
+    for here, num_frames in ((listed_recipe, None), (recipe, 20)):
+        manifest = manifest_of(here.pretrain.data, runtime)
+        assert frames_of(manifest, "pretrain", runtime).equal_frames == num_frames
+        assert frames_of(manifest, "pretrain", runtime.model_copy(update={"cache": False})).equal_frames is None
 
 
 def test_the_builder_counts_what_the_list_says(manifest):
@@ -91,7 +99,7 @@ def test_a_split_that_is_not_listed_names_the_near_one(listed_recipe):
 
 
 def test_three_crops_see_what_the_centre_does_not(listed_recipe, store, runtime):
-    place = runtime.model_copy(update={"cache": False})
+    place = runtime.model_copy(update={"cache": False, "max_quarantined": 0.1})
     one, three = (run_chain(store, listed_recipe.replace({"evaluate.num_crops": n}), place)["evaluate"] for n in (1, 3))
     assert one.compute["num_clips"] * 3 == three.compute["num_clips"]
     rows = [store.run(result.run_id).predictions.read_text() for result in (one, three)]

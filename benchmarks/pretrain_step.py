@@ -1,0 +1,357 @@
+"""One pre-training step of ours against transformers' VideoMAEForPreTraining: the same weights, clips and masks, one process.
+
+    python benchmarks/pretrain_step.py                                        # all sizes, fp32 and bf16, on what is here
+    python benchmarks/pretrain_step.py --size vit_b --precision bf16 --rounds 7
+    python benchmarks/pretrain_step.py --device cuda --compiled --out results/bench
+    python benchmarks/pretrain_step.py --size vit_s --profile                 # where a step's time goes, instead of the table
+
+A step is forward, loss, backward and fused AdamW, from float clips that lie on the device: [0, 1] for us, who normalise inside,
+ImageNet-normalised already for transformers. Rounds are interleaved, one step of each contestant in turn, after warm-up steps
+that count for nothing; the first to go changes from round to round. What is compared is the median over rounds of the ratio
+within a round, of CPU time (all threads; on CUDA: of event time between synchronisations), so that other work on the machine
+moves it little. Ratios above 1 say that ours is faster.
+
+Columns: `ratio` to transformers eager, `low` and `high` its quartiles; `clips_per_s` by the same clock; `loss` of the first
+step, which must agree; `gflops` per clip counted in forward and backward, `of_minimum` that over what the method needs at least
+(`minimum_gflops`); `peak_gb` in a process of its own: on a CPU the largest resident set during three steps, `step_gb` of it
+above what stood before the first one (weights, clips, libraries); on CUDA the allocator's peak. 1 GB is 1e9 bytes.
+
+--out FOLDER (or $OUT) receives pretrain_step.csv and pretrain_step.json with the machine, versions and commit.
+"""
+
+import argparse
+import csv
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT))  # behind PYTHONPATH, so that another checkout can be measured with this script
+
+from vmae.config import PretrainConfig, PretrainRun  # noqa: E402
+from vmae.cost import flops_per_clip  # noqa: E402
+from vmae.grid import CubeGrid  # noqa: E402
+from vmae.model.autoencoder import VideoMAE  # noqa: E402
+from vmae.model.blocks import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
+from vmae.model.formats import to_vmae  # noqa: E402
+from vmae.model.importing import load_into  # noqa: E402
+from vmae.model.masking import draw_batch  # noqa: E402
+from vmae.provenance import provenance  # noqa: E402
+from vmae.sections import DecoderConfig, EmbeddedSet, EncoderConfig, MaskConfig, OptimConfig  # noqa: E402
+from vmae.sizes import DECODERS, ENCODERS  # noqa: E402
+from vmae.train.optim import make_optimizer  # noqa: E402
+
+Step = Callable[[], float]
+BASE = "transformers"
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model on clips of one geometry, in batches that fit two cores."""
+
+    encoder: EncoderConfig
+    decoder: DecoderConfig
+    grid: CubeGrid
+    batch: int
+
+    def run(self) -> PretrainRun:
+        """Return it as a pre-training: tube masks of 0.9, normalised targets."""
+        section = PretrainConfig(
+            data=EmbeddedSet(), decoder=self.decoder, mask=MaskConfig(ratio=0.9), optim=OptimConfig(batch_size=self.batch)
+        )
+        return PretrainRun(grid=self.grid, encoder=self.encoder, pretrain=section)
+
+
+SIZES = {
+    "vit_s": Size(ENCODERS["vit_s"], DECODERS["vit_s"], CubeGrid(), 4),
+    "vit_b": Size(ENCODERS["vit_b"], DECODERS["vit_b"], CubeGrid(), 2),
+    "cubes512": Size(  # what embedded videos are asked with on one GPU
+        EncoderConfig(width=192, depth=12, num_heads=3),
+        DecoderConfig(width=96, depth=4, num_heads=3),
+        CubeGrid(size_px=64, patch_px=8),
+        32,
+    ),
+}
+
+
+def their_model(run: PretrainRun) -> nn.Module:
+    """Return transformers' model with this run's shape; its defaults would be another model in four places."""
+    from transformers import VideoMAEConfig, VideoMAEForPreTraining
+
+    grid, encoder, decoder = run.grid, run.encoder, run.masked.decoder
+    model = VideoMAEForPreTraining(
+        VideoMAEConfig(
+            image_size=grid.size_px,
+            patch_size=grid.patch_px,
+            num_frames=grid.num_frames,
+            tubelet_size=grid.tubelet_frames,
+            hidden_size=encoder.width,
+            num_hidden_layers=encoder.depth,
+            num_attention_heads=encoder.num_heads,
+            intermediate_size=4 * encoder.width,
+            decoder_hidden_size=decoder.width,
+            decoder_num_hidden_layers=decoder.depth,
+            decoder_num_attention_heads=decoder.num_heads,
+            decoder_intermediate_size=4 * decoder.width,
+            layer_norm_eps=1e-6,
+            use_mean_pooling=False,
+            norm_pix_loss=True,
+        )
+    )
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = 1e-6
+    return model
+
+
+@dataclass(frozen=True)
+class Data:
+    """Clips as either side wants them, and the masks."""
+
+    ours: Tensor
+    theirs: Tensor
+    hidden: Tensor
+
+
+def data_of(run: PretrainRun, batch: int, device: torch.device) -> Data:
+    """Return random clips and drawn masks, the same at every call."""
+    g = run.grid
+    clips = torch.rand(batch, 3, g.num_frames, g.size_px, g.size_px, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(values)[:, None, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    hidden = torch.from_numpy(draw_batch(run.masked.mask, g, 0, 0, range(batch)))
+    theirs = ((clips - mean) / std).transpose(1, 2).contiguous()
+    return Data(clips.to(device), theirs.to(device), hidden.to(device))
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return what both sides compute under."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: torch.device) -> Step:
+    """Return one training step of contestant `name`, which gives its loss; all start from the same weights."""
+    torch.manual_seed(1)
+    theirs = their_model(run)
+    model = theirs
+    if name.startswith("vmae"):
+        model = VideoMAE(run)
+        load_into(model, to_vmae(theirs.state_dict(), "huggingface", run.grid.tubelet_frames), min_share=1.0)
+        for module in model.modules():
+            if hasattr(module, "fused_attn") and name.endswith("explicit"):
+                module.fused_attn = False  # as runtime.attention = "explicit"
+    model.to(device).train()
+    optimizer = make_optimizer(model, run.masked.optim)
+    called = torch.compile(model) if name.endswith("compiled") else model
+
+    def step() -> float:
+        with autocast(precision, device):
+            loss = (
+                called(data.ours, data.hidden)
+                if name.startswith("vmae")
+                else called(data.theirs, bool_masked_pos=data.hidden).loss
+            )
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()  # type: ignore[no-any-return]
+
+    return step
+
+
+def timed(step: Step, device: torch.device) -> float:
+    """Return the seconds of one step: CPU time of all threads, or time on the GPU."""
+    if device.type != "cuda":
+        started = time.process_time()
+        step()
+        return time.process_time() - started
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    step()
+    end.record()
+    torch.cuda.synchronize()
+    return float(begin.elapsed_time(end)) / 1000
+
+
+def rounds(
+    steps: dict[str, Step], num_rounds: int, num_warmup: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Return seconds per contestant and round, and the loss of everybody's first step."""
+    losses = {name: float(step()) for name, step in steps.items()}
+    for step in steps.values():
+        for _ in range(num_warmup - 1):
+            step()
+    took: dict[str, list[float]] = {name: [] for name in steps}
+    names = list(steps)
+    for number in range(num_rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            took[name].append(timed(steps[name], device))
+    return took, losses
+
+
+def counted_gflops(step: Step, batch: int) -> float:
+    """Return the matrix-product FLOPs of a step, per clip. The counter sees attention only where it is not one fused CPU call."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        step()
+    return counter.get_total_flops() / batch / 1e9
+
+
+def minimum_gflops(run: PretrainRun) -> float:
+    """Return the FLOPs that the method needs per clip: no gradient of pixels, no visible query in the decoder's last block."""
+    grid, encoder, decoder = run.grid, run.encoder, run.masked.decoder
+    visible = grid.num_cubes - run.masked.mask.num_hidden(grid)
+    d = decoder.width
+    embed = 2 * visible * grid.cube_values * encoder.width
+    unused = visible * (
+        2 * (2 * d * d + 2 * d * d * decoder.mlp_ratio) + 4 * grid.num_cubes * d
+    )  # query, projection, MLP, attention
+    return (flops_per_clip(run) - embed - 3 * unused) / 1e9
+
+
+def memory_of(name: str, words: argparse.Namespace, size: str, precision: str) -> dict[str, float]:
+    """Return peak and step memory in GB of a contestant alone in a process."""
+    command = [sys.executable, __file__, "--alone", name, "--size", size, "--precision", precision, "--device", words.device]
+    command += ["--batch", str(words.batch)] if words.batch else []
+    command += ["--threads", str(torch.get_num_threads())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def alone(name: str, size: Size, precision: str, device: torch.device) -> dict[str, float]:
+    """Take three steps and say how much memory they took, in GB."""
+    step = make_step(name, size.run(), data_of(size.run(), size.batch, device), precision, device)
+    gc.collect()
+    before = torch.cuda.memory_allocated() if device.type == "cuda" else _status_bytes("VmRSS")
+    for _ in range(3):
+        step()
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _status_bytes("VmHWM")
+    return {"peak_gb": peak / 1e9, "step_gb": (peak - before) / 1e9}
+
+
+def _status_bytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
+
+
+def compare(words: argparse.Namespace, size_name: str, precision: str, device: torch.device) -> list[dict[str, Any]]:
+    """Return the table's rows of one size and precision."""
+    size = SIZES[size_name] if not words.batch else replace(SIZES[size_name], batch=words.batch)
+    run = size.run()
+    data = data_of(run, size.batch, device)
+    names = (
+        [BASE, "vmae"]
+        + (["vmae explicit"] if words.explicit else [])
+        + ([f"{BASE} compiled", "vmae compiled"] if words.compiled else [])
+    )
+    steps = {name: make_step(name, run, data, precision, device) for name in names}
+    took, losses = rounds(steps, words.rounds, words.warmup, device)
+    rows = []
+    for name in names:
+        ratios = [base / own for base, own in zip(took[BASE], took[name], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        gflops = 0.0 if name.endswith("compiled") else counted_gflops(steps[name], size.batch)
+        row = {"size": size_name, "precision": precision, "batch": size.batch, "contestant": name}
+        row |= {"ratio": middle, "low": low, "high": high, "clips_per_s": size.batch / statistics.median(took[name])}
+        row |= {"loss": losses[name], "gflops": gflops, "of_minimum": gflops / minimum_gflops(run)}
+        row |= memory_of(name, words, size_name, precision) if not words.no_memory else {}
+        rows.append(row)
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print rows, with names above the first."""
+    for row in rows:
+        cells = [
+            f"{value:.6f}" if key == "loss" else f"{value:.3f}" if isinstance(value, float) else str(value)
+            for key, value in row.items()
+        ]
+        print(" | ".join(cells), flush=True)
+
+
+def profile(words: argparse.Namespace, device: torch.device) -> None:
+    """Print the operators of a step, by their own time, for either side."""
+    from torch.profiler import ProfilerActivity
+
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    key = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    size = SIZES[words.size[0]]
+    for name in (BASE, "vmae"):
+        step = make_step(name, size.run(), data_of(size.run(), size.batch, device), words.precision[0], device)
+        for _ in range(words.warmup):
+            step()
+        with torch.profiler.profile(activities=kinds) as found:
+            step()
+        print(f"{name}, {words.size[0]}, {words.precision[0]}")
+        print(found.key_averages().table(sort_by=key, row_limit=14, max_name_column_width=50))
+
+
+def main() -> None:
+    """Measure and print; write where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, help="clips per step, instead of each size's own")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--warmup", type=int, default=2, help="steps of each that do not count, the first one included")
+    parser.add_argument("--threads", type=int, help="of torch; default: all cores")
+    parser.add_argument("--compiled", action="store_true", help="both sides through torch.compile too")
+    parser.add_argument("--explicit", action="store_true", help="ours with explicit attention too (runtime.attention)")
+    parser.add_argument("--no-memory", action="store_true", help="skip the memory columns")
+    parser.add_argument("--profile", action="store_true", help="operators of one step of the first size and precision")
+    parser.add_argument("--out", type=Path, default=os.environ.get("OUT"), help="folder for csv and json")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    words = parser.parse_args()
+    device = torch.device(words.device)
+    if words.threads:
+        torch.set_num_threads(words.threads)
+    if words.alone:
+        size = SIZES[words.size[0]]
+        size = replace(size, batch=words.batch or size.batch)
+        print(json.dumps(alone(words.alone, size, words.precision[0], device)))
+        return
+    if words.profile:
+        profile(words, device)
+        return
+    rows: list[dict[str, Any]] = []
+    for size_name in words.size:
+        for precision in words.precision:
+            new = compare(words, size_name, precision, device)
+            if not rows:
+                print(" | ".join(new[0]))
+            show(new)
+            rows += new
+    if words.out:
+        write(rows, Path(words.out))
+
+
+def write(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Write rows as csv, and as json with where they come from."""
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "pretrain_step.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    facts = provenance() | {"transformers": transformers.__version__, "command": " ".join(sys.argv)}
+    (folder / "pretrain_step.json").write_text(json.dumps({"provenance": facts, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Each data set from its download's formats to the report, on miniatures; as files, transcoded and packed."""
+
+import csv
+import json
+
+import miniatures
+import pytest
+from typer.testing import CliRunner
+
+from analysis.collect import load_study
+from analysis.report import write_report
+from vmae.__main__ import app
+from vmae.arms import SCRATCH, Arm
+from vmae.data.manifest import beside, read_manifest
+from vmae.data.source import listed_set
+from vmae.job import work
+from vmae.study import Ablation, Sweep, make_plan
+
+DOC = "Does masking matter here?\n\nExpected: it does.\n\nCost: seconds."
+MAKE = {"ssv2": miniatures.ssv2, "k400": miniatures.k400, "ucf101": miniatures.ucf101, "hmdb51": miniatures.hmdb51}
+
+
+def vmae(*words):
+    done = CliRunner().invoke(app, ["data", *map(str, words)])
+    assert done.exit_code == 0, f"{words}: {done.output} {done.exception}"
+    return done.output
+
+
+def other_form(form, lists, out):
+    """The two lists as files, transcoded, or packed."""
+    if form == "files":
+        return lists
+    words = ("transcode",) if form == "transcoded" else ("pack", "--format", "raw")
+    for file in lists:
+        vmae(*words, file, "--out", out / file.stem, "--short-side", 24, "--workers", 1)
+    return [out / file.stem / file.name for file in lists]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "form"),
+    [("ssv2", "files"), ("k400", "packed"), ("ucf101", "transcoded"), ("hmdb51", "files"), ("hmdb51", "packed")],
+)
+def test_from_the_download_to_the_report(dataset, form, recipe, store, runtime, tmp_path):
+    root, splits = MAKE[dataset](tmp_path / "download")
+    labelled = tmp_path / "lists" / f"{dataset}.csv"
+    vmae("prepare", dataset, "--root", root, "--splits", splits, "--out", labelled, "--heldout", 2)
+    pretraining = labelled.with_stem(f"{dataset}-pretrain")
+    bad = read_manifest(labelled).select("test")[0]
+    read_manifest(labelled).absolute(bad).write_bytes(b"a web page instead of a video")
+    for file in (labelled, pretraining):
+        vmae("scan", file, "--workers", 1)
+    labelled, pretraining = other_form(form, [labelled, pretraining], tmp_path / form)
+    num_classes = len(read_manifest(labelled).about.classes)
+    here = recipe.replace(
+        {
+            "grid.size_px": 16,
+            "pretrain.data": listed_set(pretraining, dataset).model_dump(),
+            "finetune.data": listed_set(labelled, dataset, num_classes).model_dump(),
+            "pretrain.repeats": 2,
+            "pretrain.optim.batch_size": 4,
+            "pretrain.optim.epochs": 1,
+            "finetune.optim.batch_size": 4,
+            "finetune.optim.epochs": 1,
+            "evaluate.num_crops": 3,
+        }
+    )
+    ablation = Ablation("masking", DOC, "", (Arm("tube", {}), Arm("frame", {"pretrain.mask.kind": "frame"}), SCRATCH), "tube")
+    plan = make_plan(Sweep("miniature", "Miniatures.", (ablation,), {dataset: here}, (0,)))
+    store.write_plan("miniature", plan.to_json())
+    place = runtime.model_copy(update={"cache": False, "max_quarantined": 0.5})
+    for id_, run in plan.runs.items():
+        store.run(id_).create(run)
+    results = [work(store.run(id_), place) for id_ in plan.runs]
+    assert {result.status for result in results} == {"done"}
+    for result in results:
+        if result.stage == "evaluate":
+            expected = len(read_manifest(labelled).select("test"))
+            assert (result.metrics["num_scored"], result.metrics["num_expected"]) == (expected - 1, expected)
+            assert bad.path in result.metrics["unread"][0]
+            rows = list(csv.DictReader(store.run(result.run_id).predictions.open(encoding="utf-8")))
+            assert {len(row["frames"].split(";")) for row in rows} == {here.evaluate.num_clips}
+            assert {len(clip.split()) for row in rows for clip in row["frames"].split(";")} == {here.grid.num_frames}
+    report = write_report(load_study(store, "miniature"), tmp_path / "report")
+    text = report.file.read_text(encoding="utf-8")
+    assert dataset in text
+    assert "missing" not in text
+    assert json.loads(beside(labelled, "about.json").read_text(encoding="utf-8"))["made"]

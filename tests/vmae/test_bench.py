@@ -1,0 +1,64 @@
+"""The bench measures what training does: parts add up, warm-up does not count, a named mistake is answered."""
+
+import csv
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from vmae.bench import Bench
+from vmae.bench_cli import app
+from vmae.errors import VmaeError
+from vmae.runtime import RuntimeConfig
+from vmae.train.distributed import World
+
+SMALL = [
+    "model",
+    "--model",
+    "vit_s",
+    "--size-px",
+    "16",
+    "--patch-px",
+    "8",
+    "--batch",
+    "1",
+    "--steps",
+    "1",
+    "--set",
+    "num_threads=1",
+]
+
+
+@pytest.fixture
+def measured(recipe):
+    bench = Bench(recipe.runs()[0], RuntimeConfig(), World(0, 1, torch.device("cpu")), num_steps=2, num_warmup=3)
+    return bench.measure("model", reads=False)
+
+
+def test_clocks_nest_and_parts_add_up(measured):
+    assert 0 < sum(measured.parts_s.values()) <= measured.train_s - measured.data_wait_s
+    assert measured.train_s < measured.program_s
+
+
+def test_the_row_follows_from_the_clocks(measured):
+    row = measured.row()
+    assert row["clips_per_s"] * measured.train_s == pytest.approx(2 * measured.batch)
+    assert row["share_of_peak"] == pytest.approx(row["clips_per_s"] * row["gflops_per_clip"] / row["peak_gflops_per_s"])
+
+
+def test_the_command_writes_its_row_and_where_it_comes_from(tmp_path):
+    done = CliRunner().invoke(app, [*SMALL, "--out", str(tmp_path / "row.csv")], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "share_of_peak" in done.output
+    (row,) = csv.DictReader((tmp_path / "row.csv").open())
+    assert row["what"] == "model"
+    assert "provenance" in (tmp_path / "row.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [(["--model", "vit_x"], "vit_s"), (["--set", "comple=true"], "compile"), (["--run", "nowhere"], "nowhere")],
+)
+def test_mistakes_are_answered(words, answer):
+    with pytest.raises(VmaeError, match=answer):
+        CliRunner().invoke(app, ["model", *words], catch_exceptions=False)

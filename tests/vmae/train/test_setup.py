@@ -1,0 +1,88 @@
+"""How a model is computed never changes what: kernels, recomputation, a failed compilation; memory errors say what to set."""
+
+import pytest
+import torch
+from torch._dynamo.exc import TorchDynamoException
+
+from vmae.errors import ConfigError
+from vmae.model.autoencoder import VideoMAE
+from vmae.model.blocks import block_of_last
+from vmae.model.masking import draw_batch
+from vmae.runtime import RuntimeConfig
+from vmae.train.setup import arranged, naming_memory
+
+
+@pytest.fixture
+def setting(recipe):
+    run = recipe.runs()[0]
+    torch.manual_seed(0)
+    hidden = torch.from_numpy(draw_batch(run.masked.mask, run.grid, 0, 0, range(2)))
+    return VideoMAE(run).double(), torch.rand(2, 3, 16, 32, 32, dtype=torch.float64), hidden
+
+
+def loss_and_gradients(called, model, clips, hidden):
+    model.zero_grad()
+    loss = called(clips, hidden)
+    loss.backward()
+    return [loss.detach(), *(p.grad.clone() for p in model.parameters())]
+
+
+def raises(error):
+    def compiled(*args):
+        raise error
+
+    return lambda forward: compiled
+
+
+@pytest.mark.parametrize("given", [{"attention": "explicit"}, {"recompute": True}])
+def test_loss_and_gradients_stay(setting, given):
+    model, clips, hidden = setting
+    before = loss_and_gradients(model, model, clips, hidden)
+    after = loss_and_gradients(arranged(model, RuntimeConfig(**given)), model, clips, hidden)
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_a_failed_compilation_is_said_once_and_trains_on(setting, monkeypatch, capsys):
+    model, clips, hidden = setting
+    monkeypatch.setattr(torch, "compile", raises(TorchDynamoException("no compiler")))
+    called = arranged(model, RuntimeConfig(compile=True))
+    for _ in range(2):
+        assert torch.equal(called(clips, hidden), model(clips, hidden))
+    assert capsys.readouterr().out.count("no compiler") == 1
+
+
+def test_other_errors_are_not_taken_for_a_failed_compilation(setting, monkeypatch):
+    model, clips, hidden = setting
+    monkeypatch.setattr(torch, "compile", raises(ValueError("shape")))
+    with pytest.raises(ValueError, match="shape"):
+        arranged(model, RuntimeConfig(compile=True))(clips, hidden)
+
+
+@pytest.mark.parametrize("num_skipped", [0, 1, 5])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_last_block_gives_what_the_whole_block_gives(setting, num_skipped, masked, fused):
+    block = setting[0].decoder.blocks[-1]
+    block.attn.fused_attn = fused
+    x = torch.randn(2, 9, block.norm1.normalized_shape[0], dtype=torch.float64)
+    attention = (torch.arange(9) < 7)[None, None, None].expand(2, 1, 1, 9) if masked else None
+    expected = block(x, attn_mask=attention)[:, num_skipped:]
+    torch.testing.assert_close(block_of_last(block, x, num_skipped, attention), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_errors_name_the_part_and_the_remedy(error):
+    with pytest.raises(ConfigError, match=r"backward of 8 clips.*micro_batch_size = 4"), naming_memory("backward", 8):
+        raise error
+    with pytest.raises(ConfigError, match="recompute"), naming_memory("forward", 1):
+        raise error
+    with pytest.raises(ConfigError, match="optimiser"), naming_memory("optimiser", 8):
+        raise error
+
+
+def test_other_runtime_errors_pass():
+    with pytest.raises(RuntimeError, match="shapes"), naming_memory("forward", 8):
+        raise RuntimeError("shapes differ")

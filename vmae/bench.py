@@ -1,0 +1,205 @@
+"""How fast reading, the model and the whole step are on this device, and what share of its measured matrix peak that is.
+
+Three clocks: the program's (all from the start of measuring, warm-up included), training's (measured steps) and the wait for
+data. Warm-up steps count in the first only. FLOPs are those of `vmae.cost`: the method's, whatever is computed beyond them.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vmae.config import PretrainRun
+from vmae.cost import flops_per_clip
+from vmae.data.augment import to_float
+from vmae.data.clips import ClipBatch, TrainBatches, load
+from vmae.data.source import frames_of, manifest_of
+from vmae.model.autoencoder import VideoMAE
+from vmae.model.masking import draw_batch, draw_kept_batch
+from vmae.runtime import RuntimeConfig
+from vmae.train.distributed import World
+from vmae.train.optim import make_optimizer
+from vmae.train.pretrain import train_batches
+from vmae.train.setup import INIT_STEP, arranged, autocast, naming_memory, seed_step
+
+PEAK_SIZES = {"cpu": 1024, "cuda": 8192}
+PEAK_REPEATS = 5
+
+
+@dataclass
+class Measured:
+    """What was measured of one thing: seconds of each part over `num_steps` steps of `batch` clips, and what they cost."""
+
+    what: str
+    batch: int
+    num_steps: int = 0
+    program_s: float = 0.0
+    train_s: float = 0.0
+    data_wait_s: float = 0.0
+    parts_s: dict[str, float] = field(default_factory=dict)
+    gflops_per_clip: float = 0.0
+    peak_gflops_per_s: float = 0.0
+    peak_memory_gb: float = 0.0
+
+    @property
+    def clips_per_s(self) -> float:
+        """Clips per second of the training clock."""
+        return self.num_steps * self.batch / max(self.train_s, 1e-9)
+
+    def row(self) -> dict[str, Any]:
+        """Return one row of the table; milliseconds per step, memory in 1e9 bytes."""
+        per_step = 1000 / max(1, self.num_steps)
+        rate = self.clips_per_s * self.gflops_per_clip
+        row: dict[str, Any] = {"what": self.what, "batch": self.batch, "steps": self.num_steps, "clips_per_s": self.clips_per_s}
+        row |= {"ms_per_step": self.train_s * per_step}
+        row |= {f"{part}_ms": seconds * per_step for part, seconds in self.parts_s.items()}
+        row |= {"program_s": self.program_s, "train_s": self.train_s, "data_wait_s": self.data_wait_s}
+        if self.gflops_per_clip:
+            row |= {"gflops_per_clip": self.gflops_per_clip, "gflops_per_s": rate, "peak_gflops_per_s": self.peak_gflops_per_s}
+            row |= {"share_of_peak": rate / max(self.peak_gflops_per_s, 1e-9)}
+        return row | {"peak_memory_gb": self.peak_memory_gb}
+
+
+def matrix_peak(precision: str, device: torch.device) -> float:
+    """Return the GFLOP/s of a large square matrix product, the best of five: what is reached, not what is sold."""
+    size = PEAK_SIZES[device.type]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    a @ b
+    best = float("inf")
+    for _ in range(PEAK_REPEATS):
+        wait_for(device)
+        started = time.perf_counter()
+        a @ b
+        wait_for(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best / 1e9
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Return the allocator's peak on a GPU; on a CPU the process's largest resident set so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+class Stepper:
+    """A fresh model of a run that takes training steps and says how long their parts took."""
+
+    def __init__(self, run: PretrainRun, runtime: RuntimeConfig, world: World) -> None:
+        self.run, self.world = run, world
+        seed_step(run.masked.seed, INIT_STEP, rank=0)
+        self.model = VideoMAE(run).to(world.device).train()
+        self.called = arranged(self.model, runtime)
+        self.optimizer = make_optimizer(self.model, run.masked.optim)
+        self.seconds = dict.fromkeys(("forward", "backward", "optimiser"), 0.0)
+
+    def step(self, batch: ClipBatch) -> None:
+        """Take one step; every part waits for the device, which a training does not."""
+        device, num_clips = self.world.device, len(batch.clips)
+        assert batch.hidden is not None
+        clips, hidden = to_float(batch.clips, device), batch.hidden.to(device)
+        kept = None if batch.kept is None else batch.kept.to(device)
+
+        def forward() -> Tensor:
+            with autocast(self.run.masked.precision, device):
+                loss: Tensor = self.called(clips, hidden, kept)
+            return loss
+
+        loss = self._timed("forward", num_clips, forward)
+        self._timed("backward", num_clips, loss.backward)
+        self._timed("optimiser", num_clips, self._update)
+
+    def _update(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _timed(self, part: str, num_clips: int, do: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        with naming_memory(part, num_clips):
+            done = do()
+            wait_for(self.world.device)
+        self.seconds[part] += time.perf_counter() - started
+        return done
+
+
+def synthetic(run: PretrainRun, num_steps: int) -> Iterator[ClipBatch]:
+    """Yield `num_steps` times one batch of noise with masks of the run: nothing is read."""
+    config, grid = run.masked, run.grid
+    samples, num_frames = range(config.optim.batch_size), config.reading(grid)[0]
+    clips = torch.randint(256, (len(samples), 3, num_frames, grid.size_px, grid.size_px), dtype=torch.uint8)
+    hidden = torch.from_numpy(draw_batch(config.mask, grid, 0, 0, samples))
+    kept = None
+    if config.decoder_mask.kind != "none":
+        kept = torch.from_numpy(draw_kept_batch(config.decoder_mask, grid, 0, 0, samples))
+    for _ in range(num_steps):
+        yield ClipBatch(clips, hidden, kept, None, 0)
+
+
+def read(run: PretrainRun, runtime: RuntimeConfig, world: World, num_steps: int) -> Iterator[ClipBatch]:
+    """Yield the run's first batches, as training would get them."""
+    videos = frames_of(manifest_of(run.masked.data, runtime), "pretrain", runtime)
+    batches: TrainBatches = train_batches(run, videos, world)
+    yield from load(batches, range(num_steps), runtime.num_workers, world.device)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured: `num_steps` steps of `run` after `num_warmup` that do not count."""
+
+    run: PretrainRun
+    runtime: RuntimeConfig
+    world: World
+    num_steps: int
+    num_warmup: int
+
+    def measure(self, what: str, reads: bool) -> Measured:
+        """Measure the "model" or the "step" (with clips read if `reads`), or the "loader" alone."""
+        found = Measured(what, self.run.masked.optim.batch_size, self.num_steps)
+        began = time.perf_counter()
+        stepper = None if what == "loader" else Stepper(self.run, self.runtime, self.world)
+        total = self.num_warmup + self.num_steps
+        batches = read(self.run, self.runtime, self.world, total) if reads else synthetic(self.run, total)
+        for number in range(total):
+            if number == self.num_warmup:
+                found.train_s = found.data_wait_s = 0.0
+                if stepper:
+                    stepper.seconds = dict.fromkeys(stepper.seconds, 0.0)
+            started = time.perf_counter()
+            batch = next(batches)
+            found.data_wait_s += time.perf_counter() - started
+            if stepper:
+                stepper.step(batch)
+            found.train_s += time.perf_counter() - started
+        found.program_s = time.perf_counter() - began
+        found.peak_memory_gb = peak_memory_gb(self.world.device)
+        if stepper:
+            peak = matrix_peak(self.run.masked.precision, self.world.device)
+            found = replace(
+                found, parts_s=stepper.seconds, gflops_per_clip=flops_per_clip(self.run) / 1e9, peak_gflops_per_s=peak
+            )
+        return found
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows one value a line, as wide tables do not fit a terminal."""
+    lines = []
+    for row in rows:
+        width = max(map(len, row))
+        lines += [
+            f"{key:<{width}}  {value:.4g}" if isinstance(value, float) else f"{key:<{width}}  {value}"
+            for key, value in row.items()
+        ]
+    return "\n".join(lines)

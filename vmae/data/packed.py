@@ -1,0 +1,161 @@
+"""Packed frames: every frame of a list's videos, resized and stored by itself, in a few large files; the reader of them.
+
+A shard is NAME.bin and NAME.json. Of each of its videos, NAME.bin holds the bytes of each frame one after the other, and before
+them two uint32 per frame: its length and its crc32. NAME.json says where each video begins, or why it is not there. Frame i is
+frame i of the video, as JPEG or as uint8 [H, W, 3].
+"""
+
+import json
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+from vmae.data.manifest import Manifest, VideoRow
+from vmae.data.video import Choose
+from vmae.errors import DataError
+
+HEAD = np.dtype([("length", "<u4"), ("crc", "<u4")])
+MAX_OPEN = 64
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a video's frames are: shard, first byte, number of frames, their size; or why they are nowhere."""
+
+    shard: str
+    offset: int = 0
+    frames: int = 0
+    height: int = 0
+    width: int = 0
+    reason: str = ""
+
+
+def shard_file(folder: Path, number: int) -> Path:
+    """Return the index of a shard; its frames are beside it."""
+    return folder / f"shard-{number:05d}.json"
+
+
+def packed_folder(manifest: Manifest) -> Path:
+    """Return where the shards of a packed list lie; DataError if it is not packed."""
+    if manifest.about.packed is None:
+        raise DataError(f"{manifest.file} lists video files, no packed frames")
+    return manifest.file.parent / manifest.about.packed
+
+
+def places(manifest: Manifest) -> dict[str, Place]:
+    """Return where each video of a packed list is, by path; DataError if a shard is missing or does not fit the list."""
+    folder = packed_folder(manifest)
+    found: dict[str, Place] = {}
+    for index in sorted(folder.glob("shard-*.json")):
+        try:
+            values = json.loads(index.read_text(encoding="utf-8"))
+            data = index.with_suffix(".bin")
+            if data.stat().st_size != values["bytes"]:
+                raise DataError(f"{data} has {data.stat().st_size} bytes, {index.name} says {values['bytes']}; pack again")
+            found |= {path: Place(data.name, **place) for path, place in values["videos"].items()}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"cannot read {index}: {type(error).__name__}: {error}") from None
+    missing = [row.path for row in manifest.rows if row.path not in found]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(manifest.rows)} videos are in no shard of {folder}; the first: {missing[0]}")
+    return found
+
+
+class PackedFrames:
+    """Reads packed frames; a FrameSource.
+
+    Args:
+        rows: which of the manifest's videos.
+    """
+
+    equal_frames = None
+
+    def __init__(self, manifest: Manifest, rows: Sequence[VideoRow]) -> None:
+        self._open: OrderedDict[str, int] = OrderedDict()
+        known = places(manifest)
+        self._folder = packed_folder(manifest)
+        self._paths = [row.path for row in rows]
+        self._places = [known[path] for path in self._paths]
+        self._is_jpeg = manifest.about.made.get("form") == "jpeg"
+        self.bad: Mapping[int, str] = {
+            i: f"{manifest.file}: {path}: {place.reason}"
+            for i, (path, place) in enumerate(zip(self._paths, self._places, strict=True))
+            if place.reason
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": OrderedDict()}
+
+    def __del__(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, video: int, choose: Choose) -> np.ndarray:
+        """Return clips, see FrameSource; each frame is read and decoded once. DataError also where its bytes are damaged."""
+        if video in self.bad:
+            raise DataError(self.bad[video])
+        place = self._places[video]
+        wanted = choose(place.frames)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < place.frames:
+            raise DataError(
+                f"{self._name(video)}: frames {wanted.min()} to {wanted.max()} asked for; it has 0 to {place.frames - 1}"
+            )
+        numbers, where = np.unique(wanted, return_inverse=True)
+        frames = np.empty((len(numbers), place.height, place.width, 3), np.uint8)
+        for frame, content in zip(frames, self._contents(video, numbers), strict=True):
+            self._decode(content, frame, video)
+        clips: np.ndarray = frames[where.reshape(wanted.shape)]
+        return clips
+
+    def gather(self, videos: Sequence[int], indices: np.ndarray) -> np.ndarray:
+        """Videos are read one by one."""
+        raise NotImplementedError
+
+    def _contents(self, video: int, numbers: np.ndarray) -> list[bytes]:
+        place = self._places[video]
+        descriptor = self._descriptor(place.shard)
+        head = np.frombuffer(os.pread(descriptor, place.frames * HEAD.itemsize, place.offset), HEAD)
+        if len(head) < place.frames:
+            raise DataError(f"{self._name(video)}: the shard ends too early")
+        starts = place.offset + head.nbytes + np.concatenate([[0], np.cumsum(head["length"], dtype=np.int64)])
+        contents = []
+        for number in numbers:
+            content = os.pread(descriptor, int(head["length"][number]), int(starts[number]))
+            if zlib.crc32(content) != head["crc"][number]:
+                raise DataError(f"{self._name(video)}: the bytes of frame {number} are damaged")
+            contents.append(content)
+        return contents
+
+    def _decode(self, content: bytes, frame: np.ndarray, video: int) -> None:
+        if not self._is_jpeg:
+            frame[...] = np.frombuffer(content, np.uint8).reshape(frame.shape)
+            return
+        try:
+            simplejpeg.decode_jpeg(content, buffer=frame)
+        except ValueError as error:
+            raise DataError(f"{self._name(video)}: {error}") from None
+
+    def _name(self, video: int) -> str:
+        return f"{self._folder / self._places[video].shard}: {self._paths[video]}"
+
+    def _descriptor(self, shard: str) -> int:
+        if shard in self._open:
+            self._open.move_to_end(shard)
+            return self._open[shard]
+        try:
+            self._open[shard] = os.open(self._folder / shard, os.O_RDONLY)
+        except OSError as error:
+            raise DataError(f"cannot read {self._folder / shard}: {error.strerror}") from None
+        if len(self._open) > MAX_OPEN:
+            os.close(self._open.popitem(last=False)[1])
+        return self._open[shard]

@@ -1,0 +1,219 @@
+"""Re-encodes a list's videos small and quick to seek in: H.264, a short side at most so long, a key frame every few frames.
+
+What is made is another data set, for its pixels are others: its list has paths of its own, which say what was done, and so
+another hash. Frame i of the new file is frame i of the old one. Safe to interrupt and call again: files are whole or not there.
+"""
+
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from vmae.data.deadline import Blamed, DeadlinePool
+from vmae.data.manifest import About, Manifest, VideoRow, read_manifest, write_about, write_manifest
+from vmae.data.pack import begin, short_side
+from vmae.data.quarantine import Quarantined, reasons_of, write_quarantine
+from vmae.data.video import backend_version, read_clips
+from vmae.errors import DataError, Interrupted
+from vmae.files import write_atomic
+from vmae.runtime import num_cpus
+
+SECONDS_PER_VIDEO = 600.0
+LEAST_PSNR_DB = 25.0  # of brightness, for 4:2:0 keeps little of small coloured things; crf 18 has about 40, another picture 15
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How videos are written."""
+
+    short_side_px: int = 256
+    gop_frames: int = 12
+    crf: int = 18
+    preset: str = "veryfast"
+
+    def __post_init__(self) -> None:
+        if self.short_side_px < 16 or self.gop_frames < 1 or not 0 <= self.crf <= 51:
+            raise DataError(
+                f"short side {self.short_side_px} px, GOP {self.gop_frames}, crf {self.crf}; "
+                f"allowed: 16 px or more, 1 frame or more, 0 to 51"
+            )
+
+    @property
+    def name(self) -> str:
+        """The first folder of every path in the new list."""
+        return f"short{self.short_side_px}-gop{self.gop_frames}-crf{self.crf}"
+
+
+def transcode(
+    file: Path,
+    out: Path,
+    coding: Coding = Coding(),  # frozen
+    num_workers: int | None = None,
+    timeout_s: float = SECONDS_PER_VIDEO,
+    progress: bool = True,
+) -> Manifest:
+    """Re-encode the videos of the manifest `file` into the folder `out`, or finish that, and return the new list, out/NAME.csv.
+
+    Each new file is read again and compared with the old one: the number of frames, and first, middle and last frame. Videos that
+    are in quarantine or cannot be decoded keep their row and are in the new list's quarantine.
+
+    Args:
+        num_workers: processes; None takes all cores allowed to this one.
+        timeout_s: seconds for one video, after which its process is killed.
+        progress: show a bar with time to go.
+
+    Raises:
+        DataError: an unusable manifest, a folder that was begun with other settings or another list, none can be read.
+        Interrupted: by Ctrl-C; the same call goes on.
+    """
+    manifest = read_manifest(file)
+    if manifest.about.packed is not None:
+        raise DataError(f"{file} lists packed frames, which are no videos")
+    made = asdict(coding) | {
+        "source": file.name,
+        "source_sha256": manifest.list_sha256,
+        "decoder": backend_version("pyav"),
+        "encoder": f"libx264 of FFmpeg's libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
+    }
+    begin(out, made)
+    found = dict(_encode_all(manifest, out, coding, (num_workers, timeout_s, progress)))
+    rows = [
+        VideoRow(f"{coding.name}/{row.path}.mp4", row.label, row.split, _facts(row, found[row.path])) for row in manifest.rows
+    ]
+    reasons = {row.path: what for row in manifest.rows if isinstance(what := found[row.path], str)}
+    bad = [Quarantined(f"{coding.name}/{path}.mp4", reason, "transcode") for path, reason in reasons.items()]
+    if len(bad) == len(rows):
+        raise DataError(f"not one of {len(rows)} videos can be transcoded; the first: {bad[0].reason}")
+    listed = out / file.name
+    write_about(listed, About(classes=manifest.about.classes, made=made))
+    write_manifest(listed, rows)
+    write_quarantine(listed, bad, replacing=("transcode",))
+    return read_manifest(listed)
+
+
+def _facts(row: VideoRow, found: dict[str, Any] | str) -> dict[str, Any]:
+    kept = {"id": row.facts["id"]} if "id" in row.facts else {}
+    return kept if isinstance(found, str) else kept | {name: found[name] for name in ("frames", "fps", "width", "height")}
+
+
+def _encode_all(
+    manifest: Manifest, out: Path, coding: Coding, how: tuple[int | None, float, bool]
+) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Yield what is known of each video's new file, or why there is none."""
+    from rich.progress import Progress
+
+    num_workers, timeout_s, progress = how
+    set_aside = reasons_of(manifest, manifest.rows)
+    todo = []
+    for position, row in enumerate(manifest.rows):
+        target = out / coding.name / f"{row.path}.mp4"
+        if position in set_aside:
+            yield row.path, set_aside[position].removeprefix(f"{manifest.absolute(row)}: ")
+        elif known := _finished(manifest.absolute(row), target):
+            yield row.path, known
+        else:
+            todo.append((row.path, manifest.absolute(row), target))
+    done = 0
+    try:
+        with Progress(disable=not progress) as bar, DeadlinePool(num_workers or num_cpus()) as pool:
+            shown = bar.add_task(f"transcoding {len(todo)} videos", total=len(todo))
+            for (path, source, target), result in pool.run(functools.partial(_encode, coding), todo, timeout_s):
+                if isinstance(result, Blamed):
+                    target.unlink(missing_ok=True)
+                    yield path, result.reason.removeprefix(f"{source}: ")
+                else:
+                    yield path, result
+                done += 1
+                bar.advance(shown)
+    except KeyboardInterrupt:
+        raise Interrupted(f"Ctrl-C; {done} of {len(todo)} videos are transcoded") from None
+
+
+def _note(target: Path) -> Path:
+    return target.with_name(f".{target.name}.json")
+
+
+def _finished(source: Path, target: Path) -> dict[str, Any] | None:
+    """Return what was noted of a finished file whose source has not changed since."""
+    try:
+        known: dict[str, Any] = json.loads(_note(target).read_text(encoding="utf-8"))
+        stat = source.stat()
+        return known if target.is_file() and known["source"] == [stat.st_size, stat.st_mtime_ns] else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _encode(coding: Coding, task: tuple[str, Path, Path]) -> dict[str, Any]:
+    """Write a video's new file, look at it, and return what is to be known of it; runs in another process."""
+    _, source, target = task
+    stat = source.stat()
+    about: dict[str, Any] = {}
+
+    def write(temporary: Path) -> None:
+        about.update(_write(coding, source, temporary))
+        _compare(source, temporary, about)
+
+    write_atomic(target, write)
+    about["source"] = [stat.st_size, stat.st_mtime_ns]
+    write_atomic(_note(target), json.dumps(about).encode())
+    return about
+
+
+def _write(coding: Coding, source: Path, target: Path) -> dict[str, Any]:
+    count = 0
+    with av.open(str(source), metadata_errors="ignore") as old, av.open(str(target), "w", format="mp4") as new:
+        if not old.streams.video:
+            raise DataError(f"{source}: no video stream")
+        stream = old.streams.video[0]
+        stream.thread_type = "NONE"
+        rate = stream.average_rate or Fraction(25)
+        made = new.add_stream("libx264", rate=rate.limit_denominator(1001))
+        made.options = {"crf": str(coding.crf), "preset": coding.preset, "g": str(coding.gop_frames), "sc_threshold": "0"}
+        made.codec_context.thread_count = 1
+        made.pix_fmt = "yuv420p"
+        for picture in old.decode(stream):
+            if not count:
+                made.width, made.height = _even(short_side(picture.width, picture.height, coding.short_side_px))
+            small = picture.reformat(made.width, made.height, "yuv420p", interpolation="BICUBIC")
+            small.pts, small.time_base = count, 1 / rate.limit_denominator(1001)
+            small.pict_type = 0
+            new.mux(made.encode(small))
+            count += 1
+        if not count:
+            raise DataError(f"{source}: no frame can be decoded")
+        if count < 0.98 * stream.frames - 1:
+            raise DataError(f"{source}: {count} of {stream.frames} frames can be decoded; the file is damaged")
+        new.mux(made.encode())
+    return {"frames": count, "fps": float(rate), "width": made.width, "height": made.height}
+
+
+def _even(size: tuple[int, int]) -> tuple[int, int]:
+    return max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2)
+
+
+def _compare(source: Path, target: Path, about: dict[str, Any]) -> None:
+    """Raise DataError unless both have as many frames, and the same pictures at the ends and in the middle."""
+    numbers = sorted({0, about["frames"] // 2, about["frames"] - 1})
+    lengths: list[int] = []
+
+    def choose(length: int) -> np.ndarray:
+        lengths.append(length)
+        return np.array([numbers])
+
+    old, new = (read_clips(path, choose, "pyav")[0] for path in (source, target))
+    if lengths != [about["frames"]] * 2:
+        raise DataError(f"{source}: {lengths[0]} frames became {lengths[1]}")
+    for number, before, after in zip(numbers, old, new, strict=True):
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(before), format="rgb24")
+        wanted = picture.reformat(about["width"], about["height"], interpolation="BICUBIC").to_ndarray(format="rgb24")
+        error = np.mean(((wanted.astype(np.float64) - after) @ LUMA) ** 2)
+        psnr_db = 10 * np.log10(255**2 / max(error, 1e-9))
+        if psnr_db < LEAST_PSNR_DB:
+            raise DataError(f"{source}: frame {number} changed too much: {psnr_db:.0f} dB, at least {LEAST_PSNR_DB:.0f} expected")
