@@ -122,8 +122,8 @@ def write_search(store: Store, name: str, folder: Path) -> Path:
         f"{summary['pruning']}.",
         "## Shared recipe beside tuned",
         markdown(cells_frame(summary)),
-        f"Values are {summary['metric']} on {summary['split']}, one seed. The tuned one is the largest of its cell's, so it is too high "
-        "by luck; what tuning brings is told by the exported winners with fresh seeds on the reported list.",
+        f"Values are {summary['metric']} on {summary['split']}, one seed. The tuned one is the largest of its cell's, so it is "
+        "too high by luck; what tuning brings is told by the exported winners with fresh seeds on the reported list.",
         "## Sensitivity",
         *(f"![{file.stem}](figures/{file.name})" for file in figures),
     ]

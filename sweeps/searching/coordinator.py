@@ -1,4 +1,4 @@
-"""The coordinator: asks each cell's study for a round, has the runs made, tells what they came to; killed anywhere, it goes on."""
+"""The coordinator: asks each cell's study for a round, has the runs made, tells what they came to; after any kill it goes on."""
 
 import contextlib
 import json
@@ -104,7 +104,7 @@ class Coordinator:
         return sum(study.num_finished for study in self.studies)
 
     def _plan(self) -> Plan:
-        """Return the plan of the open round; its name holds the first trial's number, so that plans of a search do not pile up."""
+        """Return the plan of the open round; its name holds the first trial's number, so plans of a search do not pile up."""
         cells: list[Cell] = []
         runs: dict[str, Any] = {}
         parents: dict[str, str] = {}
@@ -154,7 +154,8 @@ class Coordinator:
         if not self._num_finished() and all(value is None and "diverged" not in reason for value, reason in ends.values()):
             raise RunDirError(
                 f"search {self.asked.name}: all {len(ends)} trials of the first round failed, the shared recipe too; the first: "
-                f"{next(iter(ends.values()))[1]}; no trial was told; after mending: python -m sweeps search {self.asked.name} --retry"
+                f"{next(iter(ends.values()))[1]}; no trial was told; after mending: "
+                f"python -m sweeps search {self.asked.name} --retry"
             )
         for (study, number), (value, reason) in ends.items():
             study.tell(number, value, reason)

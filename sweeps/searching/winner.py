@@ -31,7 +31,7 @@ def declaration(summary: Mapping[str, Any], asked: Asked) -> str:
         finished = [trial for trial in cell["trials"] if trial["state"] in ("COMPLETE", "FAIL")]
         if len(finished) < asked.num_trials or cell["best"] is None:
             raise RunDirError(
-                f"search {summary['search']}, {cell['dataset']}, {cell['arm']}: {len(finished)} of {asked.num_trials} trials told, "
+                f"search {summary['search']}, {cell['dataset']}, {cell['arm']}: {len(finished)} of {asked.num_trials} told, "
                 f"best {cell['best']}; the search is not over: python -m sweeps search {summary['search']}"
             )
         won = cell["trials"][cell["best"]]

@@ -240,7 +240,7 @@ def test_an_open_search_is_not_exported(store):
     from sweeps.searching.winner import declaration
 
     carry_out(store, asked(trials=4))
-    with pytest.raises(RunDirError, match="4 of 8 trials told"):
+    with pytest.raises(RunDirError, match="4 of 8 told"):
         declaration(read_summary(store, "pretended"), asked(trials=8))
 
 
