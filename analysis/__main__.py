@@ -46,6 +46,21 @@ def report(name: Name, runs: Runs = None, out: Out = None) -> None:
 
 
 @app.command()
+def search(
+    name: Annotated[str, typer.Argument(help="A search that has told a round.")], runs: Runs = None, out: Out = None
+) -> None:
+    """Write OUT/NAME/search.md: shared recipe beside tuned, sensitivity curves, importances, every trial.
+
+    Example: python -m analysis search lr_per_mask
+    """
+    from analysis.search import write_search
+    from vmae.runs import Store
+
+    store = Store((runs or default_root()).absolute())
+    typer.echo(f"search: {write_search(store, name, _folder(name, out))}")
+
+
+@app.command()
 def table(
     name: Name,
     runs: Runs = None,

@@ -3,7 +3,7 @@
 import typer
 
 from sweeps import registry
-from sweeps.commands import manage, submitting, watching
+from sweeps.commands import manage, searching, submitting, watching
 from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, cost_of, parents_of, plan_of, store_of
 from sweeps.commands.show import console, print_plan
 from sweeps.scales import ON_GPUS, missing_inputs
@@ -52,6 +52,7 @@ def plan(
 for command in (submitting.submit, submitting.watch, watching.status, watching.logs, watching.why, watching.cancel):
     app.command()(command)
 manage.add_to(app)
+app.add_typer(searching.app, name="search")
 
 
 def main() -> None:

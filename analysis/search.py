@@ -1,0 +1,142 @@
+"""A search's page: shared recipe beside tuned, with the budget; every trial; sensitivity curves, slices, importances.
+
+Reads search.json alone, which the coordinator writes after each round; nobody but it opens the journal.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.formats import markdown
+from analysis.style import KINDS, WIDTH_IN, apply, save
+from vmae.errors import ResultsError
+from vmae.runs import Store
+
+MIN_FOR_IMPORTANCE = 10  # completed trials; fewer tell nothing of variance
+
+
+def load_search(store: Store, name: str) -> dict[str, Any]:
+    """Return search.json; ResultsError if no round of such a search was told."""
+    file = store.plan_file(name).parent / "search.json"
+    if not file.exists():
+        there = sorted(path.parent.name for path in store.root.glob("sweeps/*/search.json"))
+        raise ResultsError(
+            f"no search {name!r} in {store.root}; there: {', '.join(there) or 'none'}. Begin it: python -m sweeps search {name}"
+        )
+    summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return summary
+
+
+def trials_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row per trial in order; a failed one has a reason and no value."""
+    rows = [
+        {"dataset": cell["dataset"], "arm": cell["arm"], "trial": trial["number"], "state": trial["state"], **trial["params"]}
+        | {"value": trial["value"], "reason": trial["reason"], "run": trial["runs"]["evaluate"]}
+        for cell in summary["cells"]
+        for trial in cell["trials"]
+    ]
+    return pd.DataFrame(rows)
+
+
+def cells_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row per cell: value of the shared recipe and of the best trial on the hold-out, and the budget of both."""
+    rows = []
+    for cell in summary["cells"]:
+        done = [trial for trial in cell["trials"] if trial["value"] is not None]
+        failed = sum(trial["state"] == "FAIL" for trial in cell["trials"])
+        best = cell["trials"][cell["best"]] if done else {"value": None, "number": None, "params": {}}
+        rows.append(
+            {
+                "dataset": cell["dataset"],
+                "arm": cell["arm"],
+                "shared recipe": _number(cell["trials"][0]["value"]),
+                "tuned": _number(best["value"]),
+                "trial": "–" if best["number"] is None else str(best["number"]),
+                "tuned values": ", ".join(f"{path} = {value:g}" for path, value in best["params"].items()),
+                "budget": f"{len(done) + failed} of {summary['num_trials']} trials, {failed} failed",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def importances(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, float]:
+    """Return each field's share of the variance (Optuna's fANOVA); {} with one field or too few trials."""
+    import optuna
+
+    done = [trial for trial in cell["trials"] if trial["value"] is not None]
+    if len(summary["space"]) < 2 or len(done) < MIN_FOR_IMPORTANCE or len({trial["value"] for trial in done}) < 2:
+        return {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    distributions = {}
+    for path, part in summary["space"].items():
+        values = [trial["params"][path] for trial in done]
+        low, high = min(values), max(values)
+        if low == high:
+            return {}
+        distributions[path] = optuna.distributions.FloatDistribution(low, high, log=part["log"])
+    for trial in done:
+        study.add_trial(optuna.create_trial(params=trial["params"], distributions=distributions, value=trial["value"]))
+    found = optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
+    return {path: float(share) for path, share in found.items()}
+
+
+def draw_slices(summary: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draw, for each field, the value over it: a curve per arm where it is the only field, else points."""
+    import seaborn as sns
+    from matplotlib import pyplot as plt
+
+    apply()
+    frame, files = trials_frame(summary).dropna(subset=["value"]), []
+    for path, part in summary["space"].items():
+        figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.65 * WIDTH_IN))
+        for k, ((_, arm), rows) in enumerate(frame.groupby(["dataset", "arm"], sort=False)):
+            look = dict(KINDS.get(str(arm).partition(" ")[0], {"marker": "o"})) | {
+                "color": sns.color_palette("colorblind")[k % 10]
+            }
+            look |= {} if len(summary["space"]) == 1 else {"linestyle": "none"}
+            rows = rows.sort_values(path)
+            axes.plot(rows[path], rows["value"], label=str(arm), **look)
+        axes.set(xlabel=path, ylabel=f"{summary['metric']} on {summary['split']}", xscale="log" if part["log"] else "linear")
+        axes.legend(fontsize=8)
+        files += save(figure, folder / f"slice-{path.replace('.', '-')}")
+    return files
+
+
+def write_search(store: Store, name: str, folder: Path) -> Path:
+    """Write search.md, trials.csv and figures; return the page. ResultsError where no trial has completed."""
+    summary = load_search(store, name)
+    trials = trials_frame(summary)
+    if not trials["value"].notna().any():
+        raise ResultsError(f"search {name}: no trial has completed")
+    folder.mkdir(parents=True, exist_ok=True)
+    trials.to_csv(folder / "trials.csv", index=False, lineterminator="\n")
+    figures = [file for file in draw_slices(summary, folder / "figures") if file.suffix == ".png"]
+    lines = [
+        f"# {name}",
+        str(summary["purpose"]),
+        f"Each cell: {summary['num_trials']} trials, sampler {summary['sampler']}, the shared recipe as trial 0. Pruning is "
+        f"{summary['pruning']}.",
+        "## Shared recipe beside tuned",
+        markdown(cells_frame(summary)),
+        f"Values are {summary['metric']} on {summary['split']}, one seed. The tuned one is the largest of its cell's, so it is "
+        "too high by luck; what tuning brings is told by the exported winners with fresh seeds on the reported list.",
+        "## Sensitivity",
+        *(f"![{file.stem}](figures/{file.name})" for file in figures),
+    ]
+    shares = {f"{cell['dataset']}, {cell['arm']}": importances(summary, cell) for cell in summary["cells"]}
+    if any(shares.values()):
+        found = pd.DataFrame([{"cell": cell, **{p: f"{s:.2f}" for p, s in row.items()}} for cell, row in shares.items() if row])
+        lines += ["## Importance (fANOVA)", markdown(found)]
+    shown = trials.assign(value=[_number(value) for value in trials["value"]])
+    lines += ["## Trials", markdown(shown)]
+    page = folder / "search.md"
+    page.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return page
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.2f}"

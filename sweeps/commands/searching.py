@@ -1,0 +1,164 @@
+"""search NAME, search status, search best and search export: tuning each cell of an ablation alike."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from sweeps.commands.options import Preset, ProfileName, Root, parents_of, store_of
+from sweeps.commands.show import console
+from vmae.errors import RunDirError
+from vmae.runs import State, Store
+from vmae.study import Plan
+
+SearchName = Annotated[str, typer.Argument(help="A search: a file of sweeps/searches/.")]
+COMMANDS = ("run", "status", "best", "export")
+
+
+class _RunByDefault(TyperGroup):
+    """`search NAME` is `search run NAME`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_RunByDefault, help="Tune each cell of an ablation alike: search NAME, then status, best and export.")
+
+
+@dataclass(frozen=True)
+class Here:
+    """Runs on this machine."""
+
+    store: Store
+    place: Any
+    jobs: int | None
+    retried: frozenset[str]
+
+    def bring(self, made: Plan) -> Mapping[str, State]:
+        """Run what is missing, wait, and return the states."""
+        from slurm.look import look
+        from sweeps.commands.local import run_here
+        from sweeps.commands.pending import pending_of, prepare_runs
+
+        prepare_runs(self.store, made, self.place.runtime)
+        run_here(self.store, made, self.place, self.jobs, lambda s: pending_of(self.store, made, s, made.runs, self.retried))
+        return look(self.store, parents_of(made)).states
+
+
+@dataclass(frozen=True)
+class OnSlurm:
+    """Runs as SLURM jobs, submitted again while any is missing."""
+
+    store: Store
+    profile_name: str
+    place: Any
+    retried: frozenset[str]
+    every_s: float
+
+    def bring(self, made: Plan) -> Mapping[str, State]:
+        """Submit, look until nothing is in the queue, and return the states; a preempted run is waited for."""
+        from slurm.look import look
+        from sweeps.commands.cluster import Order, submit_to_slurm
+
+        order = Order(self.profile_name, self.place, 1, None, None, set(made.runs), self.retried)
+        submit_to_slurm(self.store, made, order, quiet=True)
+        while True:
+            seen = look(self.store, parents_of(made))
+            if not seen.count("running", "queued", "requeued"):
+                return seen.states
+            time.sleep(self.every_s)
+
+
+@app.command()
+def run(
+    name: SearchName,
+    preset: Preset = None,
+    runs: Root = None,
+    profile: ProfileName = "local",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Here: jobs at a time.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Also runs of open trials that failed or vanished.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Set the old journal aside and begin anew.")] = False,
+    storage: Annotated[str | None, typer.Option(help="Instead of the journal: a database, postgresql+psycopg://...")] = None,
+    every: Annotated[float, typer.Option(min=1.0, help="SLURM: seconds between looks.")] = 30.0,
+) -> None:
+    """Bring a search to its budget; killed or stopped anywhere, the same command goes on.
+
+    Example: python -m sweeps search lr_per_mask
+    """
+    from slurm.profile import LocalProfile, load_profile
+    from sweeps.searching.coordinator import Coordinator
+    from sweeps.searching.declared import load
+
+    asked, store, place = load(name, preset), store_of(runs), load_profile(profile)
+    retried = frozenset(("failed", "lost")) if retry else frozenset()
+    local = isinstance(place, LocalProfile)
+    execution = Here(store, place, jobs, retried) if local else OnSlurm(store, profile, place, retried, every)
+    with Coordinator(store, asked, lambda text: console.print(text, markup=False), storage).held(fresh) as coordinator:
+        coordinator.carry_out(execution)
+    _print_best(store, asked.name)
+
+
+@app.command()
+def status(name: SearchName, preset: Preset = None, runs: Root = None) -> None:
+    """Print how many trials of each cell were told, after the last whole round; opens no journal."""
+    from sweeps.searching.coordinator import read_summary
+    from sweeps.searching.declared import load
+
+    summary = read_summary(store_of(runs), load(name, preset).name)
+    console.print(f"{summary['search']}: {summary['num_trials']} trials per cell, sampler {summary['sampler']}, {summary['at']}")
+    for cell in summary["cells"]:
+        states = [trial["state"] for trial in cell["trials"]]
+        console.print(f"  {cell['dataset']}, {cell['arm']}: {states.count('COMPLETE')} completed, {states.count('FAIL')} failed")
+
+
+@app.command()
+def best(name: SearchName, preset: Preset = None, runs: Root = None) -> None:
+    """Print the best trial of each cell beside the shared recipe; values are of the hold-out."""
+    from sweeps.searching.declared import load
+
+    _print_best(store_of(runs), load(name, preset).name)
+
+
+@app.command()
+def export(
+    name: SearchName,
+    preset: Preset = None,
+    runs: Root = None,
+    to: Annotated[Path | None, typer.Option(help="A new file. Default: sweeps/tuned_NAME.py")] = None,
+) -> None:
+    """Write the winners as a sweep with fresh seeds, beside the shared recipe; submit it as any other."""
+    from sweeps.searching.coordinator import read_summary
+    from sweeps.searching.declared import load
+    from sweeps.searching.winner import declaration
+
+    asked = load(name, preset)
+    summary = read_summary(store_of(runs), asked.name)
+    file = to or Path(__file__).parent.parent / f"tuned_{asked.name.replace('-', '_')}.py"
+    if file.exists():
+        raise RunDirError(f"{file} is there already; remove it, or choose another file with --to")
+    file.write_text(declaration(summary, asked), encoding="utf-8")
+    console.print(f"{file}: python -m sweeps submit {file.stem}", markup=False)
+
+
+def _print_best(store: Store, name: str) -> None:
+    from sweeps.searching.coordinator import read_summary
+
+    summary = read_summary(store, name)
+    what = f"{summary['metric']} on {summary['split']}"
+    for cell in summary["cells"]:
+        where, shared = f"{cell['dataset']}, {cell['arm']}", cell["trials"][0]["value"]
+        if cell["best"] is None:
+            console.print(f"{where}: no trial completed")
+            continue
+        won = cell["trials"][cell["best"]]
+        values = ", ".join(f"{path} = {value}" for path, value in won["params"].items())
+        beside = "failed" if shared is None else f"{shared:.2f}"
+        console.print(
+            f"{where}: trial {won['number']}, {what} {won['value']:.2f} (shared recipe {beside}): {values}", markup=False
+        )

@@ -1,0 +1,233 @@
+"""The coordinator: asks each cell's study for a round, has the runs made, tells what they came to; after any kill it goes on."""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sweeps.searching.declared import Asked
+from sweeps.searching.journal import open_database, open_journal, quiet_optuna, recover_tail
+from sweeps.searching.study import CellStudy
+from vmae.claim import Claim
+from vmae.config import EvaluateRun
+from vmae.errors import Interrupted, ResultsError, RunDirError
+from vmae.files import write_atomic
+from vmae.identity import cell_id, run_id
+from vmae.runs import State, Store, now
+from vmae.study import Cell, Plan, Sweep
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+ENDED_BADLY: tuple[State, ...] = ("diverged", "failed", "blocked", "lost")
+MAX_TRIES = 5  # of a round whose runs were killed without a word
+
+
+class Execution(Protocol):
+    """A place where the runs of a plan are brought to their end."""
+
+    def bring(self, made: Plan) -> Mapping[str, State]:
+        """Run what is missing and return every run's state; open ones were stopped or killed."""
+
+
+class Coordinator:
+    """All studies of a search, in one storage, below the store's `sweeps/<name>`."""
+
+    def __init__(self, store: Store, asked: Asked, say: Callable[[str], None], storage: str | None = None) -> None:
+        self.store, self.asked, self.say, self.url = store, asked, say, storage
+        self.folder = folder_of(store, asked.name)
+        self.overhead_s = 0.0
+
+    @contextlib.contextmanager
+    def held(self, fresh: bool = False) -> Iterator["Coordinator"]:
+        """Hold the search for this process and open its studies; RunDirError if another live coordinator has it."""
+        with Claim(self.folder / "coordinator.json").held(f"search {self.asked.name}"), quiet_optuna():
+            journal = self.folder / "journal.log"
+            if fresh and journal.exists():
+                aside = journal.with_name(f"journal.log.before-{time.strftime('%Y%m%dT%H%M%S')}")
+                journal.rename(aside)
+                self.say(f"began anew; the old journal is {aside}")
+            if self.url is None and (recovered := recover_tail(journal)):
+                self.say(f"warning: {recovered}")
+            storage = open_database(self.url) if self.url else open_journal(journal)
+            self.studies = [CellStudy(self.asked, cell, storage) for cell in self.asked.cells]
+            yield self
+
+    def carry_out(self, execution: Execution) -> None:
+        """Bring every study to its budget.
+
+        Raises:
+            Interrupted: the runs were asked to stop; the same command goes on.
+            RunDirError: every trial of a first round failed, which tells of the place, not of the space; none was told.
+        """
+        started, before = time.monotonic(), self._num_finished()
+        while True:
+            begun = time.perf_counter()
+            for study in self.studies:
+                study.fill_round()
+            if not any(study.open_numbers for study in self.studies):
+                self.write_summary()
+                return
+            made = self._plan()
+            self.overhead_s += time.perf_counter() - begun
+            states = self._bring(execution, made)
+            begun = time.perf_counter()
+            self._tell(states)
+            self.write_summary()
+            self.overhead_s += time.perf_counter() - begun
+            self.say(self._progress(started, before))
+
+    def write_summary(self) -> None:
+        """Write search.json: all that analysis and the winner's declaration need, so that nobody else opens the journal."""
+        content = {
+            "search": self.asked.name,
+            "purpose": self.asked.search.purpose,
+            "preset": self.asked.preset,
+            "sampler": self.asked.search.sampler,
+            "seed": self.asked.search.seed,
+            "num_trials": self.asked.num_trials,
+            "metric": self.asked.search.metric,
+            "split": self.asked.search.split,
+            "winner_seeds": list(self.asked.search.winner_seeds),
+            "space": {path: _described(part) for path, part in self.asked.search.space.items()},
+            "pruning": "off: a cosine schedule is tied to its last epoch, and nothing is measured on the hold-out before it",
+            "storage": "database" if self.url else "journal.log",
+            "at": now(),
+            "cells": [_summary(study) for study in self.studies],
+        }
+        write_atomic(self.folder / "search.json", (json.dumps(content, indent=1) + "\n").encode())
+
+    def _num_finished(self) -> int:
+        return sum(study.num_finished for study in self.studies)
+
+    def _plan(self) -> Plan:
+        """Return the plan of the open round; its name holds the first trial's number, so plans of a search do not pile up."""
+        cells: list[Cell] = []
+        runs: dict[str, Any] = {}
+        parents: dict[str, str] = {}
+        num_declared, first = 0, min(n for study in self.studies for n in study.open_numbers)
+        seed = self.asked.search.run_seed
+        for study in self.studies:
+            for number, chain in sorted(study.chains.items()):
+                ids = [run_id(run) for run in chain]
+                parents |= dict(zip(ids[1:], ids, strict=False))
+                runs |= dict(zip(ids, chain, strict=True))
+                num_declared += len(chain)
+                replicate = {run.stage: id_ for id_, run in zip(ids, chain, strict=True)}
+                settings = {**study.cell.settings, **study.trials[number].params}
+                arm, last = f"{study.cell.arm} trial {number}", chain[-1]
+                assert isinstance(last, EvaluateRun)
+                cells.append(Cell(self.asked.name, arm, study.cell.dataset, cell_id(last), _plain(settings), {seed: replicate}))
+        size = self.asked.round_size
+        sweep = Sweep(f"{self.asked.name}.round-{first // size:03}", self.asked.search.purpose, (), {}, (seed,))
+        return Plan(sweep, tuple(cells), runs, num_declared, parents)
+
+    def _bring(self, execution: Execution, made: Plan) -> Mapping[str, State]:
+        for _ in range(MAX_TRIES):
+            states = execution.bring(made)
+            ends = [states[chain_ids["evaluate"]] for chain_ids in self._open_runs()]
+            if all(state == "done" or state in ENDED_BADLY for state in ends) and not self._is_lost_once(made, states):
+                return states
+            if any(self.store.run(id_).read_stopped().get("state") == "interrupted" for id_ in made.runs):
+                break
+        num_open = sum(state != "done" and state not in ENDED_BADLY for state in states.values())
+        raise Interrupted(f"{num_open} runs of search {self.asked.name} are not over; nothing of this round was told")
+
+    def _is_lost_once(self, made: Plan, states: Mapping[str, State]) -> bool:
+        """Return whether a run vanished that deserves another try."""
+        from vmae.runs import MAX_FRUITLESS
+
+        return any(states[i] == "lost" and self.store.run(i).fruitless_starts() < MAX_FRUITLESS for i in made.runs)
+
+    def _open_runs(self) -> list[Mapping[str, str]]:
+        return [study.trials[number].user_attrs["runs"] for study in self.studies for number in study.open_numbers]
+
+    def _tell(self, states: Mapping[str, State]) -> None:
+        ends = {
+            (study, number): self._end(study.trials[number].user_attrs["runs"], states)
+            for study in self.studies
+            for number in study.open_numbers
+        }
+        if not self._num_finished() and all(value is None and "diverged" not in reason for value, reason in ends.values()):
+            raise RunDirError(
+                f"search {self.asked.name}: all {len(ends)} trials of the first round failed, the shared recipe too; the first: "
+                f"{next(iter(ends.values()))[1]}; no trial was told; after mending: "
+                f"python -m sweeps search {self.asked.name} --retry"
+            )
+        for (study, number), (value, reason) in ends.items():
+            study.tell(number, value, reason)
+
+    def _end(self, runs: Mapping[str, str], states: Mapping[str, State]) -> tuple[float | None, str]:
+        """Return a trial's value, or None and why it has none."""
+        bad = next(((stage, id_) for stage, id_ in runs.items() if states[id_] in ENDED_BADLY), None)
+        if bad is not None:
+            stage, id_ = bad
+            reason = str(self.store.run(id_).read_stopped().get("reason", "")).partition("\n")[0]
+            return None, f"{stage} {id_} {states[id_]}{f': {reason}' if reason else ''}"
+        metric = self.asked.search.metric
+        result = self.store.run(runs["evaluate"]).read_result()
+        value = result.metrics.get(metric) if result else None
+        if result is not None and metric not in result.metrics:
+            raise ResultsError(f"search {self.asked.name}: evaluations have no metric {metric!r}")
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return None, f"{metric} is {value}"
+        return float(value), ""
+
+    def _progress(self, started: float, before: int) -> str:
+        total, done = self.asked.num_trials * len(self.studies), self._num_finished()
+        failed = sum(trial.state.name == "FAIL" for study in self.studies for trial in study.trials)
+        rate = (done - before) / max(time.monotonic() - started, 1e-9)
+        eta = f", ETA {(total - done) / rate / 60:.0f} min" if done < total else ""
+        return f"{self.asked.name}: {done} of {total} trials told, {failed} of them failed{eta}"
+
+
+def folder_of(store: Store, name: str) -> Path:
+    """Return where a search keeps its journal, its claim and its summary."""
+    return store.plan_file(name).parent
+
+
+def read_summary(store: Store, name: str) -> dict[str, Any]:
+    """Return search.json; RunDirError names the command that makes it."""
+    file = folder_of(store, name) / "search.json"
+    try:
+        summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        there = sorted(path.parent.name for path in store.root.glob("sweeps/*/search.json"))
+        raise RunDirError(
+            f"search {name!r} has told no round in {store.root}; there: {', '.join(there) or 'none'}. "
+            f"Begin it with: python -m sweeps search {name}"
+        ) from None
+    return summary
+
+
+def _summary(study: CellStudy) -> dict[str, Any]:
+    best = study.best
+    trials: Sequence[FrozenTrial] = study.trials
+    return {
+        "dataset": study.cell.dataset,
+        "arm": study.cell.arm,
+        "settings": _plain(study.cell.settings),
+        "best": best.number if best else None,
+        "trials": [
+            {
+                "number": trial.number,
+                "state": trial.state.name,
+                "params": trial.params,
+                "value": trial.value,
+                "reason": trial.user_attrs.get("reason", ""),
+                "runs": trial.user_attrs["runs"],
+            }
+            for trial in trials
+        ],
+    }
+
+
+def _described(part: Any) -> dict[str, Any]:
+    return {"text": str(part), "log": bool(getattr(part, "log", False))}
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for path, value in settings.items()}

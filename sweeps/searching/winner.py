@@ -1,0 +1,65 @@
+"""The winners of a search as a sweep: each cell's shared recipe beside its tuned one, with fresh seeds, on the reported list."""
+
+import json
+import pprint
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.scales import scale
+from sweeps.searching.declared import Asked
+from vmae.arms import Arm
+from vmae.errors import ConfigError, RunDirError
+from vmae.provenance import provenance
+from vmae.study import Ablation, Sweep
+
+TEMPLATE = '''"""Winners of the search {search} beside the shared recipe, with fresh seeds; written by `search export`.
+
+Selected by {metric} on {split}, {num_trials} trials per cell, sampler {sampler}; {at}, commit {commit}.
+"""
+
+from sweeps.searching.winner import tuned_sweep
+
+WINNERS = {winners}
+SWEEP = tuned_sweep(__doc__, {name!r}, {preset!r}, {seeds!r}, WINNERS)
+'''
+
+
+def declaration(summary: Mapping[str, Any], asked: Asked) -> str:
+    """Return the text of the file; RunDirError while trials are open or where a cell has no completed one."""
+    winners = []
+    for cell in summary["cells"]:
+        finished = [trial for trial in cell["trials"] if trial["state"] in ("COMPLETE", "FAIL")]
+        if len(finished) < asked.num_trials or cell["best"] is None:
+            raise RunDirError(
+                f"search {summary['search']}, {cell['dataset']}, {cell['arm']}: {len(finished)} of {asked.num_trials} told, "
+                f"best {cell['best']}; the search is not over: python -m sweeps search {summary['search']}"
+            )
+        won = cell["trials"][cell["best"]]
+        facts = {"trial": won["number"], "holdout": won["value"], "run": won["runs"]["evaluate"]}
+        winners.append(
+            {"dataset": cell["dataset"], "arm": cell["arm"], "shared": cell["settings"], "tuned": won["params"], **facts}
+        )
+    return TEMPLATE.format(
+        **{key: summary[key] for key in ("search", "metric", "split", "num_trials", "sampler", "at")},
+        commit=provenance().get("commit") or "unknown",
+        winners=pprint.pformat(json.loads(json.dumps(winners)), width=120, sort_dicts=False),
+        name=f"tuned_{asked.name.replace('-', '_')}",
+        preset=asked.preset,
+        seeds=tuple(summary["winner_seeds"]),
+    )
+
+
+def tuned_sweep(doc: str, name: str, preset: str, seeds: tuple[int, ...], winners: list[dict[str, Any]]) -> Sweep:
+    """Return the sweep: an ablation per searched cell, whose baseline is the shared recipe."""
+    at = scale(preset)
+    if unknown := sorted({w["dataset"] for w in winners} - set(at.recipes)):
+        raise ConfigError(f"sweep {name}: preset {preset} has no data set {', '.join(unknown)}")
+    ablations = []
+    for won in winners:
+        budget = "Cost: two fine-tunings per seed; the pre-training is shared."
+        text = f"Does tuning change {won['arm']}?\n\nExpected: no worse than the shared recipe.\n\n{budget}\n"
+        arms = (Arm("shared", won["shared"]), Arm("tuned", {**won["shared"], **won["tuned"]}))
+        paper_name = at.stands_for.get(won["dataset"], won["dataset"])
+        ablations.append(Ablation(f"tuning of {won['arm']}", text, "none", arms, "shared", (paper_name,)))
+    datasets = dict.fromkeys(won["dataset"] for won in winners)
+    return Sweep(name, doc, ablations, {d: at.recipes[d] for d in datasets}, seeds, at.stands_for, preset)

@@ -1,0 +1,255 @@
+"""Searches: what is refused, equal proposals whatever is killed, budgets, failures, and the journal after a crash."""
+
+import json
+import sys
+
+import pytest
+from helpers import ROOT
+from pretended import Pretended, asked, carry_out, search
+
+from sweeps.searching.coordinator import Coordinator, read_summary
+from sweeps.searching.declared import chain_of, load
+from sweeps.searching.journal import open_database, recover_tail
+from sweeps.searching.space import Choice, Range
+from vmae.claim import process_identity
+from vmae.errors import ConfigError, Interrupted, RunDirError
+from vmae.identity import run_id
+
+LR = "finetune.optim.base_lr"
+
+
+def trials(store):
+    (cell,) = read_summary(store, "pretended")["cells"]
+    return cell["trials"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"space": {"finetune.optim.base_lrr": Range(1e-3, 1e-1)}}, "Did you mean 'base_lr'"),
+        ({"space": {LR: Range(1e-1, 1e-3)}}, "inverted"),
+        ({"space": {LR: Range(1e-2, 1e-2)}}, "empty"),
+        ({"space": {}}, "empty space"),
+        ({"space": {LR: Range(0.0, 1e-1, log=True)}}, "logarithm"),
+        ({"space": {LR: Range(0.5, 1.0)}}, "widen it"),
+        ({"space": {"finetune.drop_path_rate": Range(0.0, 1.5)}}, "drop_path_rate"),
+        ({"space": {"pretrain.mask.ratio": Range(0.5, 0.95)}}, "share its pre-training"),
+        ({"space": {"finetune.seed": Range(0, 9)}}, "its seed"),
+        ({"space": {LR: Choice((0.02,))}}, "two or more"),
+        ({"split": "test"}, "never selects"),
+        ({"split": "train"}, "trained on"),
+        ({"split": "holdot"}, "Did you mean 'holdout'"),
+        ({"sampler": "tpee"}, "Did you mean 'tpe'"),
+        ({"sampler": "grid", "space": {LR: Range(1e-3, 1e-1)}}, "number of points"),
+        ({"winner_seeds": (0, 1)}, "run_seed"),
+    ],
+)
+def test_what_no_search_could_use_is_refused_with_a_reason(changed, words):
+    with pytest.raises(ConfigError, match=words):
+        asked(**changed)
+
+
+def test_unknown_searches_are_refused_with_the_near_word():
+    with pytest.raises(ConfigError, match="Did you mean 'lr_per_mask'"):
+        load("lr_per_maks")
+
+
+@pytest.mark.parametrize("preset", ["quick", "tiny", "proxy"])
+def test_the_declared_search_gives_each_cell_the_same_budget_and_shares_its_pretraining(preset):
+    wanted = load("lr_per_mask", preset)
+    assert len(wanted.cells) == 4
+    for cell in wanted.cells:
+        chains = [chain_of(cell, {LR: value}) for value in (1e-3, 2e-3)]
+        assert run_id(chains[0][0]) == run_id(chains[1][0])
+        assert run_id(chains[0][1]) != run_id(chains[1][1])
+        assert chains[0][-1].evaluate.split == "holdout"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "qmc"])
+def test_exactly_the_trials_asked_for_the_recipe_first(store, sampler):
+    wanted = asked(trials=22, sampler=sampler)
+    carry_out(store, wanted)
+    found = trials(store)
+    assert [trial["number"] for trial in found] == list(range(22))
+    assert {trial["state"] for trial in found} == {"COMPLETE"}
+    assert found[0]["params"][LR] == wanted.cells[0].recipe.finetune.optim.base_lr
+    rounded = [trial["params"][LR] for trial in found[1:]]
+    assert all(float(f"{value:.2g}") == value for value in rounded)
+    assert len(set(rounded)) > 5
+
+
+def test_a_finished_search_asks_for_nothing_and_a_larger_budget_goes_on(store):
+    carry_out(store, asked(trials=8))
+    before = trials(store)
+    again = Pretended(store)
+    carry_out(store, asked(trials=8), again)
+    assert again.num_made == 0
+    carry_out(store, asked(trials=12))
+    assert trials(store)[:8] == before
+    assert len(trials(store)) == 12
+
+
+@pytest.mark.parametrize("stop_after", [1, 7, 18, 29, 30])
+def test_a_search_cut_at_any_write_ends_as_an_undisturbed_one(store, tmp_path, monkeypatch, stop_after):
+    from optuna.storages.journal import JournalFileBackend
+
+    from vmae.runs import Store
+
+    other = Store(tmp_path / "other")
+    carry_out(other, asked(trials=14))
+    written, append = 0, JournalFileBackend.append_logs
+
+    def cut(self, logs):
+        nonlocal written
+        written += 1
+        if written == stop_after:
+            raise KeyboardInterrupt
+        append(self, logs)
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", cut)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(store, asked(trials=14))
+    monkeypatch.setattr(JournalFileBackend, "append_logs", append)
+    carry_out(store, asked(trials=14))
+    assert trials(store) == trials(other)
+
+
+def test_equal_trials_cost_nothing(store):
+    space = {"finetune.optim.layer_decay": Choice((0.5, 1.0))}
+    execution = Pretended(store)
+    carry_out(store, asked(trials=9, space=space), execution)
+    assert len(trials(store)) == 9
+    assert execution.num_made == 2
+
+
+def test_failed_and_diverged_trials_are_told_so_and_count(store):
+    carry_out(store, asked(trials=8), Pretended(store, outcome={2: "failed", 5: "diverged"}))
+    states = {trial["number"]: trial["state"] for trial in trials(store)}
+    assert [number for number, state in states.items() if state == "FAIL"] == [2, 5]
+    assert "pretended to fail" in trials(store)[2]["reason"]
+    assert "diverged" in trials(store)[5]["reason"]
+
+
+def test_a_place_where_everything_fails_costs_no_budget(store):
+    with pytest.raises(RunDirError, match="no trial was told"):
+        carry_out(store, asked(trials=8), Pretended(store, outcome=dict.fromkeys(range(99), "failed")))
+    for run in store.root.glob("*/stopped.json"):
+        run.unlink()
+    carry_out(store, asked(trials=8))
+    assert {trial["state"] for trial in trials(store)} == {"COMPLETE"}
+
+
+def test_a_preempted_run_leaves_its_trial_running(store):
+    class Preempted(Pretended):
+        def bring(self, made):
+            first = next(i for i, run in made.runs.items() if run.stage == "finetune")
+            states = super().bring(made)
+            store.run(first).result.unlink()
+            store.run(first).stop("interrupted", "SIGTERM")
+            evaluation = next(i for i, parent in made.parents.items() if parent == first)
+            store.run(evaluation).result.unlink()
+            return states | {first: "interrupted", evaluation: "missing"}
+
+    with pytest.raises(Interrupted, match="nothing of this round was told"):
+        carry_out(store, asked(trials=4), Preempted(store))
+    carry_out(store, asked(trials=4))
+    assert [trial["state"] for trial in trials(store)] == ["COMPLETE"] * 4
+
+
+def test_a_changed_space_is_refused_with_the_way_out_and_fresh_begins_anew(store):
+    carry_out(store, asked(trials=4))
+    changed = asked(trials=4, space={LR: Range(1e-3, 1e-1, log=True)})
+    with pytest.raises(ConfigError, match=r"space was .* is .*--fresh"):
+        carry_out(store, changed)
+    said = []
+    with Coordinator(store, changed, said.append).held(fresh=True) as coordinator:
+        coordinator.carry_out(Pretended(store))
+    assert "the old journal is" in said[0]
+    assert len(trials(store)) == 4
+
+
+@pytest.mark.parametrize("tail", [b'{"op_code": 4, "wor', b"\x00\x00\x00\x00", b'{"op_code": 4, "wor\n'])
+def test_a_torn_tail_is_cut_to_the_last_whole_record_and_said(store, tail):
+    carry_out(store, asked(trials=4))
+    journal = store.plan_file("pretended").parent / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + tail)
+    said = []
+    with Coordinator(store, asked(trials=4), said.append).held():
+        assert f"recovered {len(whole.splitlines())} whole ones" in said[0]
+    assert journal.read_bytes().startswith(whole)
+    assert next(journal.parent.glob("journal.log.cut-*")).read_bytes() == tail
+
+
+def test_damage_in_the_middle_is_refused(tmp_path):
+    journal = tmp_path / "journal.log"
+    journal.write_text('{"a": 1}\n{"b": \n{"c": 1}\n')
+    with pytest.raises(RunDirError, match=r"journal\.log:2"):
+        recover_tail(journal)
+
+
+def test_a_search_that_another_process_holds_is_refused(store):
+    import os
+
+    folder = store.plan_file("pretended").parent
+    folder.mkdir(parents=True)
+    (folder / "coordinator.json").write_text(json.dumps(process_identity(os.getpid())))
+    with pytest.raises(RunDirError, match="being worked on by process"):
+        carry_out(store, asked(trials=4))
+
+
+def test_a_dead_writers_lock_is_no_wait(store):
+    carry_out(store, asked(trials=4))
+    journal = store.plan_file("pretended").parent / "journal.log"
+    journal.with_name("journal.log.lock").symlink_to(journal)
+    carry_out(store, asked(trials=8))
+    assert len(trials(store)) == 8
+
+
+def test_sqlite_and_unreachable_databases_are_refused():
+    with pytest.raises(ConfigError, match="postgresql"):
+        open_database("sqlite:///here.db")
+    with pytest.raises(ConfigError, match="--storage"):
+        open_database("nothing://here")
+
+
+def test_the_winner_is_a_sweep_with_fresh_seeds_on_the_reported_list(store):
+    from sweeps.searching.winner import declaration
+    from vmae.study import make_plan
+
+    wanted = asked(trials=8, arms=("tube 0.9", "random 0.9"))
+    carry_out(store, wanted)
+    summary = read_summary(store, wanted.name)
+    scope: dict = {"__doc__": "Winners."}
+    text = declaration(summary, wanted)
+    exec(compile(text, "tuned_pretended.py", "exec"), scope)
+    made = make_plan(scope["SWEEP"])
+    assert "trials per cell" in text
+    assert [(cell.ablation, cell.arm) for cell in made.cells[:2]] == [
+        ("tuning of tube 0.9", "shared"),
+        ("tuning of tube 0.9", "tuned"),
+    ]
+    assert {run.evaluate.split for run in made.runs.values() if run.stage == "evaluate"} == {"test"}
+    assert all(set(cell.replicates) == {10, 11, 12} for cell in made.cells)
+    tuned = made.runs[made.cells[1].replicates[10]["finetune"]]
+    best = summary["cells"][0]["trials"][summary["cells"][0]["best"]]
+    assert tuned.finetune.optim.base_lr == best["params"][LR]
+
+
+def test_an_open_search_is_not_exported(store):
+    from sweeps.searching.winner import declaration
+
+    carry_out(store, asked(trials=4))
+    with pytest.raises(RunDirError, match="4 of 8 told"):
+        declaration(read_summary(store, "pretended"), asked(trials=8))
+
+
+def test_a_storm_of_kills_loses_and_doubles_nothing(tmp_path):
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from search_storm import storm
+
+    assert sum(storm(tmp_path, trials=16, kills=4, work_s=0.3).values()) > 0
+
+
+def test_search_has_its_declared_fields():
+    assert search().purpose == "A search for tests."
