@@ -71,7 +71,7 @@ def importances(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
-    distributions = {}
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {}
     for path, part in summary["space"].items():
         values = [trial["params"][path] for trial in done]
         low, high = min(values), max(values)

@@ -116,7 +116,7 @@ class Coordinator:
                 parents |= dict(zip(ids[1:], ids, strict=False))
                 runs |= dict(zip(ids, chain, strict=True))
                 num_declared += len(chain)
-                replicate = {run.stage: id_ for id_, run in zip(ids, chain, strict=True)}
+                replicate: dict[str, str] = {run.stage: id_ for id_, run in zip(ids, chain, strict=True)}
                 settings = {**study.cell.settings, **study.trials[number].params}
                 arm, last = f"{study.cell.arm} trial {number}", chain[-1]
                 assert isinstance(last, EvaluateRun)
