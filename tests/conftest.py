@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sweeps.presets import tiny
 from vmae.data.make import make_embedded
 from vmae.recipe import Recipe
 from vmae.runs import Store
 from vmae.runtime import RuntimeConfig
+
+settings.register_profile("vmae", deadline=None)  # no test depends on how fast the machine is
+settings.load_profile("vmae")
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,13 @@ if __name__ == "__main__":
 def test_an_interrupted_scan_goes_on(listed, tmp_path, how):
     (tmp_path / "script.py").write_text(SCRIPT)
     words = [sys.executable, str(tmp_path / "script.py"), str(listed)]
-    process = subprocess.Popen(words, env=clean_environment(PYTHONPATH=str(ROOT)), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job begins with it ignored
+    )
     journal = beside(listed, "scan.part.jsonl")
     while not journal.exists() or journal.read_text().count("\n") < 6:
         assert process.poll() is None
