@@ -1,7 +1,7 @@
 """Packs a list: decodes each video once, resizes its frames, and stores them for reading one by one (vmae.data.packed).
 
 What is made is another data set, for its pixels are others: its list has paths of its own, which say what was done, and so
-another hash. Safe to interrupt and call again: shards are whole or not there.
+another hash. Safe to interrupt and call again: shards are whole or not there, and one that was cut since is made again.
 """
 
 import functools
@@ -20,7 +20,7 @@ from PIL import Image
 
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.manifest import About, Manifest, VideoRow, read_manifest, write_about, write_manifest
-from vmae.data.packed import HEAD, Place, places, shard_file
+from vmae.data.packed import HEAD, Place, places, read_index, shard_file, write_index
 from vmae.data.quarantine import Quarantined, reasons_of, write_quarantine
 from vmae.data.video import backend_version, read_video, resolve_backend
 from vmae.errors import DataError, Interrupted
@@ -45,6 +45,8 @@ class Packing:
             raise DataError(f"form {self.form!r}; allowed: jpeg, raw")
         if self.short_side_px < 8 or not 1 <= self.quality <= 100:
             raise DataError(f"short side {self.short_side_px} px, quality {self.quality}; allowed: 8 px or more, 1 to 100")
+        if self.videos_per_shard < 1:
+            raise DataError(f"{self.videos_per_shard} videos per shard; allowed: 1 or more")
 
     @property
     def name(self) -> str:
@@ -94,7 +96,7 @@ def pack(
         "pillow": version("pillow"),
     }
     shards = out / "shards"
-    begin(out, made)
+    begin(out, made, file.name)
     _write_shards(manifest, shards, packing, functools.partial(_store, packing, backend), (num_workers, timeout_s, progress))
     packed = out / file.name
     named = [VideoRow(f"{packing.name}/{row.path}", row.label, row.split, row.facts) for row in manifest.rows]
@@ -109,9 +111,17 @@ def pack(
     return read_manifest(packed)
 
 
-def begin(out: Path, made: dict[str, Any]) -> None:
-    """Note in a folder what is being made there; DataError naming what differs if something else was begun in it."""
+def begin(out: Path, made: dict[str, Any], name: str) -> None:
+    """Note in a folder what is being made there.
+
+    Args:
+        name: of the list that will stand in it.
+
+    Raises DataError if something else was begun there, naming what differs, or if a list of that name is there already.
+    """
     note = out / "made.json"
+    if (out / name).exists() and not note.exists():
+        raise DataError(f"{out / name} is a list that was not made here and would be lost; choose another folder")
     try:
         before = json.loads(note.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -137,7 +147,7 @@ def _write_shards(
     num_workers, timeout_s, progress = how
     rows, reasons = manifest.rows, reasons_of(manifest, manifest.rows)
     firsts = [*range(0, len(rows), packing.videos_per_shard), len(rows)]
-    todo = [(n, rows[a:b]) for n, (a, b) in enumerate(pairwise(firsts)) if not shard_file(folder, n).exists()]
+    todo = [(n, rows[a:b]) for n, (a, b) in enumerate(pairwise(firsts)) if not _is_whole(shard_file(folder, n))]
     set_aside = {rows[position].path: reason for position, reason in reasons.items()}
     wanted = [manifest.absolute(row) for _, part in todo for row in part if row.path not in set_aside]
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +159,7 @@ def _write_shards(
                 contents = (
                     (row, Blamed("raised", set_aside[row.path]) if row.path in set_aside else next(stored)[1]) for row in part
                 )
-                _write_shard(shard_file(folder, number), _advancing(contents, bar, shown, set_aside), packing.name, manifest)
+                _write_shard(shard_file(folder, number), _advancing(contents, bar, shown, set_aside), packing, manifest)
     except KeyboardInterrupt:
         raise Interrupted(f"Ctrl-C; {len(list(folder.glob('shard-*.json')))} of {len(firsts) - 1} shards are packed") from None
     except OSError as error:
@@ -165,7 +175,15 @@ def _advancing(
             bar.advance(shown)
 
 
-def _write_shard(index: Path, contents: Iterator[tuple[VideoRow, Stored | Blamed]], name: str, manifest: Manifest) -> None:
+def _is_whole(index: Path) -> bool:
+    try:
+        return bool(read_index(index))
+    except DataError:
+        return False
+
+
+def _write_shard(index: Path, contents: Iterator[tuple[VideoRow, Stored | Blamed]], packing: Packing, manifest: Manifest) -> None:
+    name = packing.name
     videos: dict[str, dict[str, Any]] = {}
 
     def write(temporary: Path) -> None:
@@ -181,8 +199,7 @@ def _write_shard(index: Path, contents: Iterator[tuple[VideoRow, Stored | Blamed
 
     videos_bytes: list[int] = []
     write_atomic(index.with_suffix(".bin"), write)
-    values = {"bytes": videos_bytes[0], "videos": videos}
-    write_atomic(index, (json.dumps(values, ensure_ascii=False) + "\n").encode("utf-8"))
+    write_index(index, videos_bytes[0], packing.form, videos)
 
 
 def _store(packing: Packing, backend: str, path: Path) -> Stored:

@@ -1,8 +1,8 @@
 """Packed frames: every frame of a list's videos, resized and stored by itself, in a few large files; the reader of them.
 
 A shard is NAME.bin and NAME.json. Of each of its videos, NAME.bin holds the bytes of each frame one after the other, and before
-them two uint32 per frame: its length and its crc32. NAME.json says where each video begins, or why it is not there. Frame i is
-frame i of the video, as JPEG or as uint8 [H, W, 3].
+them two uint32 per frame: its length and its crc32. NAME.json says where each video begins, or why it is not there, in one line;
+the next line is that one's crc32. Frame i is frame i of the video, as JPEG or as uint8 [H, W, 3].
 """
 
 import json
@@ -20,6 +20,7 @@ import simplejpeg
 from vmae.data.manifest import Manifest, VideoRow
 from vmae.data.video import Choose
 from vmae.errors import DataError
+from vmae.files import write_atomic
 
 HEAD = np.dtype([("length", "<u4"), ("crc", "<u4")])
 MAX_OPEN = 64
@@ -30,6 +31,7 @@ class Place:
     """Where a video's frames are: shard, first byte, number of frames, their size; or why they are nowhere."""
 
     shard: str
+    form: str
     offset: int = 0
     frames: int = 0
     height: int = 0
@@ -49,19 +51,39 @@ def packed_folder(manifest: Manifest) -> Path:
     return manifest.file.parent / manifest.about.packed
 
 
+def write_index(index: Path, num_bytes: int, form: str, videos: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write a shard's index, atomically, once its frames are there.
+
+    Args:
+        num_bytes: of all its frames and their heads.
+        form: jpeg or raw; it stands here, for a list that is taken from a packed one says of itself how it was taken.
+        videos: by path, the fields of Place that differ between them.
+    """
+    line = json.dumps({"bytes": num_bytes, "form": form, "videos": videos}, ensure_ascii=False).encode("utf-8")
+    write_atomic(index, line + f"\n{zlib.crc32(line):08x}\n".encode())
+
+
+def read_index(index: Path) -> dict[str, Place]:
+    """Return where a shard's videos are, by path; DataError if it was damaged or cut since it was written."""
+    try:
+        line, _, check = index.read_bytes().partition(b"\n")
+        if check != f"{zlib.crc32(line):08x}\n".encode():
+            raise DataError(f"{index} is damaged; pack again")
+        values = json.loads(line)
+        data = index.with_suffix(".bin")
+        if data.stat().st_size != values["bytes"]:
+            raise DataError(f"{data} has {data.stat().st_size} bytes, {index.name} says {values['bytes']}; pack again")
+        return {path: Place(data.name, values["form"], **place) for path, place in values["videos"].items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"cannot read {index}: {type(error).__name__}: {error}; pack again") from None
+
+
 def places(manifest: Manifest) -> dict[str, Place]:
     """Return where each video of a packed list is, by path; DataError if a shard is missing or does not fit the list."""
     folder = packed_folder(manifest)
     found: dict[str, Place] = {}
     for index in sorted(folder.glob("shard-*.json")):
-        try:
-            values = json.loads(index.read_text(encoding="utf-8"))
-            data = index.with_suffix(".bin")
-            if data.stat().st_size != values["bytes"]:
-                raise DataError(f"{data} has {data.stat().st_size} bytes, {index.name} says {values['bytes']}; pack again")
-            found |= {path: Place(data.name, **place) for path, place in values["videos"].items()}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"cannot read {index}: {type(error).__name__}: {error}") from None
+        found |= read_index(index)
     missing = [row.path for row in manifest.rows if row.path not in found]
     if missing:
         raise DataError(f"{len(missing)} of {len(manifest.rows)} videos are in no shard of {folder}; the first: {missing[0]}")
@@ -83,7 +105,6 @@ class PackedFrames:
         self._folder = packed_folder(manifest)
         self._paths = [row.path for row in rows]
         self._places = [known[path] for path in self._paths]
-        self._is_jpeg = manifest.about.made.get("form") == "jpeg"
         self.bad: Mapping[int, str] = {
             i: f"{manifest.file}: {path}: {place.reason}"
             for i, (path, place) in enumerate(zip(self._paths, self._places, strict=True))
@@ -112,7 +133,11 @@ class PackedFrames:
             )
         numbers, where = np.unique(wanted, return_inverse=True)
         frames = np.empty((len(numbers), place.height, place.width, 3), np.uint8)
-        for frame, content in zip(frames, self._contents(video, numbers), strict=True):
+        try:
+            contents = self._contents(video, numbers)
+        except (OSError, OverflowError, MemoryError) as error:  # of the file system, or of a head that promises too much
+            raise DataError(f"{self._name(video)}: {error or type(error).__name__}") from None
+        for frame, content in zip(frames, contents, strict=True):
             self._decode(content, frame, video)
         clips: np.ndarray = frames[where.reshape(wanted.shape)]
         return clips
@@ -124,9 +149,10 @@ class PackedFrames:
     def _contents(self, video: int, numbers: np.ndarray) -> list[bytes]:
         place = self._places[video]
         descriptor = self._descriptor(place.shard)
-        head = np.frombuffer(os.pread(descriptor, place.frames * HEAD.itemsize, place.offset), HEAD)
-        if len(head) < place.frames:
+        content = os.pread(descriptor, place.frames * HEAD.itemsize, place.offset)
+        if len(content) < place.frames * HEAD.itemsize:
             raise DataError(f"{self._name(video)}: the shard ends too early")
+        head = np.frombuffer(content, HEAD)
         starts = place.offset + head.nbytes + np.concatenate([[0], np.cumsum(head["length"], dtype=np.int64)])
         contents = []
         for number in numbers:
@@ -137,7 +163,7 @@ class PackedFrames:
         return contents
 
     def _decode(self, content: bytes, frame: np.ndarray, video: int) -> None:
-        if not self._is_jpeg:
+        if self._places[video].form == "raw":
             frame[...] = np.frombuffer(content, np.uint8).reshape(frame.shape)
             return
         try:

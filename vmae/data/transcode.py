@@ -5,27 +5,30 @@ another hash. Frame i of the new file is frame i of the old one. Safe to interru
 """
 
 import functools
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import av
 import numpy as np
 
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.manifest import About, Manifest, VideoRow, read_manifest, write_about, write_manifest
+from vmae.data.manifest import About, Manifest, VideoRow, beside, read_manifest, write_about, write_manifest
 from vmae.data.pack import begin, short_side
 from vmae.data.quarantine import Quarantined, reasons_of, write_quarantine
 from vmae.data.video import backend_version, read_clips
-from vmae.errors import DataError, Interrupted
+from vmae.errors import DataError, Interrupted, RunDirError
 from vmae.files import write_atomic
 from vmae.runtime import num_cpus
 
 SECONDS_PER_VIDEO = 600.0
 LEAST_PSNR_DB = 25.0  # of brightness, for 4:2:0 keeps little of small coloured things; crf 18 has about 40, another picture 15
+RGB_MATRIX = 0  # AVCOL_SPC_RGB: a source that is no YUV; its pictures are made BT.601, which is what readers assume
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -51,6 +54,13 @@ class Coding:
         return f"short{self.short_side_px}-gop{self.gop_frames}-crf{self.crf}"
 
 
+@dataclass(frozen=True)
+class Unwritten:
+    """Why a new file could not be written: a full disk says nothing about a video."""
+
+    reason: str
+
+
 def transcode(
     file: Path,
     out: Path,
@@ -71,6 +81,7 @@ def transcode(
 
     Raises:
         DataError: an unusable manifest, a folder that was begun with other settings or another list, none can be read.
+        RunDirError: a new file cannot be written; no video is blamed for that.
         Interrupted: by Ctrl-C; the same call goes on.
     """
     manifest = read_manifest(file)
@@ -82,7 +93,12 @@ def transcode(
         "decoder": backend_version("pyav"),
         "encoder": f"libx264 of FFmpeg's libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
     }
-    begin(out, made)
+    if outside := [row.path for row in manifest.rows if PurePosixPath(row.path).is_absolute() or ".." in Path(row.path).parts]:
+        raise DataError(
+            f"{len(outside)} paths of {file} lead out of the folder that they are relative to, so out of {out} too; "
+            f"the first: {outside[0]!r}; name a root in {beside(file, 'about.json').name} that all videos are below"
+        )
+    begin(out, made, file.name)
     found = dict(_encode_all(manifest, out, coding, (num_workers, timeout_s, progress)))
     rows = [
         VideoRow(f"{coding.name}/{row.path}.mp4", row.label, row.split, _facts(row, found[row.path])) for row in manifest.rows
@@ -125,6 +141,8 @@ def _encode_all(
         with Progress(disable=not progress) as bar, DeadlinePool(num_workers or num_cpus()) as pool:
             shown = bar.add_task(f"transcoding {len(todo)} videos", total=len(todo))
             for (path, source, target), result in pool.run(functools.partial(_encode, coding), todo, timeout_s):
+                if isinstance(result, Unwritten):
+                    raise RunDirError(f"{result.reason}; {done} of {len(todo)} videos are transcoded, the same call goes on")
                 if isinstance(result, Blamed):
                     target.unlink(missing_ok=True)
                     yield path, result.reason.removeprefix(f"{source}: ")
@@ -150,7 +168,7 @@ def _finished(source: Path, target: Path) -> dict[str, Any] | None:
         return None
 
 
-def _encode(coding: Coding, task: tuple[str, Path, Path]) -> dict[str, Any]:
+def _encode(coding: Coding, task: tuple[str, Path, Path]) -> dict[str, Any] | Unwritten:
     """Write a video's new file, look at it, and return what is to be known of it; runs in another process."""
     _, source, target = task
     stat = source.stat()
@@ -160,38 +178,74 @@ def _encode(coding: Coding, task: tuple[str, Path, Path]) -> dict[str, Any]:
         about.update(_write(coding, source, temporary))
         _compare(source, temporary, about)
 
-    write_atomic(target, write)
-    about["source"] = [stat.st_size, stat.st_mtime_ns]
-    write_atomic(_note(target), json.dumps(about).encode())
+    try:
+        write_atomic(target, write)
+        about["source"] = [stat.st_size, stat.st_mtime_ns]
+        write_atomic(_note(target), json.dumps(about).encode())
+    except RunDirError as error:
+        return Unwritten(str(error))
     return about
 
 
 def _write(coding: Coding, source: Path, target: Path) -> dict[str, Any]:
     count = 0
-    with av.open(str(source), metadata_errors="ignore") as old, av.open(str(target), "w", format="mp4") as new:
-        if not old.streams.video:
-            raise DataError(f"{source}: no video stream")
-        stream = old.streams.video[0]
-        stream.thread_type = "NONE"
-        rate = stream.average_rate or Fraction(25)
+    with closing(_pictures(source)) as pictures, av.open(str(target), "w", format="mp4") as new:
+        first = next(pictures)
+        rate = first[1]
         made = new.add_stream("libx264", rate=rate.limit_denominator(1001))
         made.options = {"crf": str(coding.crf), "preset": coding.preset, "g": str(coding.gop_frames), "sc_threshold": "0"}
         made.codec_context.thread_count = 1
         made.pix_fmt = "yuv420p"
-        for picture in old.decode(stream):
-            if not count:
-                made.width, made.height = _even(short_side(picture.width, picture.height, coding.short_side_px))
+        made.width, made.height = _even(short_side(first[0].width, first[0].height, coding.short_side_px))
+        for picture, _ in itertools.chain([first], pictures):
             small = picture.reformat(made.width, made.height, "yuv420p", interpolation="BICUBIC")
+            if not count:
+                _say_colours(made.codec_context, small)
             small.pts, small.time_base = count, 1 / rate.limit_denominator(1001)
             small.pict_type = 0
             new.mux(made.encode(small))
             count += 1
-        if not count:
-            raise DataError(f"{source}: no frame can be decoded")
-        if count < 0.98 * stream.frames - 1:
-            raise DataError(f"{source}: {count} of {stream.frames} frames can be decoded; the file is damaged")
         new.mux(made.encode())
     return {"frames": count, "fps": float(rate), "width": made.width, "height": made.height}
+
+
+def _pictures(source: Path) -> Generator[tuple[av.VideoFrame, Fraction]]:
+    """Yield a video's pictures, upright, with its rate; a failure to read is a DataError, so none is taken for one to write."""
+    count = 0
+    try:
+        with av.open(str(source), metadata_errors="ignore") as container:
+            if not container.streams.video:
+                raise DataError(f"{source}: no video stream")
+            stream = container.streams.video[0]
+            stream.thread_type = "NONE"
+            for picture in container.decode(stream):
+                yield _upright(picture), stream.average_rate or Fraction(25)
+                count += 1
+            promised = stream.frames
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{source}: cannot be decoded: {error.strerror}") from None
+    if not count:
+        raise DataError(f"{source}: no frame can be decoded")
+    if count < 0.98 * promised - 1:
+        raise DataError(f"{source}: {count} of {promised} frames can be decoded; the file is damaged")
+
+
+def _upright(picture: av.VideoFrame) -> av.VideoFrame:
+    """Return a picture as readers show it: phones store it lying, with a note how to turn it that the new file does not have."""
+    turns = round(getattr(picture, "rotation", 0) / 90) % 4
+    if not turns:
+        return picture
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture.to_ndarray(format="rgb24"), turns)), format="rgb24")
+
+
+def _say_colours(encoder: Any, picture: av.VideoFrame) -> None:
+    """Note in the new file how its numbers stand for colours: readers take what says nothing for BT.601 of limited range."""
+    encoder.color_range = picture.color_range
+    if picture.colorspace != RGB_MATRIX:
+        encoder.colorspace = picture.colorspace
+    for name in ("color_primaries", "color_trc"):
+        if hasattr(picture, name):  # not in older PyAV
+            setattr(encoder, name, getattr(picture, name))
 
 
 def _even(size: tuple[int, int]) -> tuple[int, int]:
