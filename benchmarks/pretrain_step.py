@@ -29,7 +29,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +53,7 @@ from vmae.provenance import provenance  # noqa: E402
 from vmae.sections import DecoderConfig, EmbeddedSet, EncoderConfig, MaskConfig, OptimConfig  # noqa: E402
 from vmae.sizes import DECODERS, ENCODERS  # noqa: E402
 from vmae.train.optim import make_optimizer  # noqa: E402
+from vmae.train.setup import autocast  # noqa: E402
 
 Step = Callable[[], float]
 BASE = "transformers"
@@ -88,34 +88,42 @@ SIZES = {
 }
 
 
-def their_model(run: PretrainRun) -> nn.Module:
-    """Return transformers' model with this run's shape; its defaults would be another model in four places."""
-    from transformers import VideoMAEConfig, VideoMAEForPreTraining
+def their_config(grid: CubeGrid, encoder: EncoderConfig, decoder: DecoderConfig, **more: Any) -> Any:
+    """Return transformers' config of a model with this shape and our epsilon."""
+    from transformers import VideoMAEConfig
 
-    grid, encoder, decoder = run.grid, run.encoder, run.masked.decoder
-    model = VideoMAEForPreTraining(
-        VideoMAEConfig(
-            image_size=grid.size_px,
-            patch_size=grid.patch_px,
-            num_frames=grid.num_frames,
-            tubelet_size=grid.tubelet_frames,
-            hidden_size=encoder.width,
-            num_hidden_layers=encoder.depth,
-            num_attention_heads=encoder.num_heads,
-            intermediate_size=4 * encoder.width,
-            decoder_hidden_size=decoder.width,
-            decoder_num_hidden_layers=decoder.depth,
-            decoder_num_attention_heads=decoder.num_heads,
-            decoder_intermediate_size=4 * decoder.width,
-            layer_norm_eps=1e-6,
-            use_mean_pooling=False,
-            norm_pix_loss=True,
-        )
+    return VideoMAEConfig(
+        image_size=grid.size_px,
+        patch_size=grid.patch_px,
+        num_frames=grid.num_frames,
+        tubelet_size=grid.tubelet_frames,
+        hidden_size=encoder.width,
+        num_hidden_layers=encoder.depth,
+        num_attention_heads=encoder.num_heads,
+        intermediate_size=4 * encoder.width,
+        decoder_hidden_size=decoder.width,
+        decoder_num_hidden_layers=decoder.depth,
+        decoder_num_attention_heads=decoder.num_heads,
+        decoder_intermediate_size=4 * decoder.width,
+        layer_norm_eps=1e-6,
+        **more,
     )
+
+
+def with_our_epsilon(model: nn.Module) -> nn.Module:
+    """Return transformers' model with 1e-6 everywhere: decoder.norm and fc_norm keep 1e-5 whatever the config says."""
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = 1e-6
     return model
+
+
+def their_model(run: PretrainRun) -> nn.Module:
+    """Return transformers' model with this run's shape; its defaults would be another model in four places."""
+    from transformers import VideoMAEForPreTraining
+
+    config = their_config(run.grid, run.encoder, run.masked.decoder, use_mean_pooling=False, norm_pix_loss=True)
+    return with_our_epsilon(VideoMAEForPreTraining(config))
 
 
 @dataclass(frozen=True)
@@ -135,11 +143,6 @@ def data_of(run: PretrainRun, batch: int, device: torch.device) -> Data:
     hidden = torch.from_numpy(draw_batch(run.masked.mask, g, 0, 0, range(batch)))
     theirs = ((clips - mean) / std).transpose(1, 2).contiguous()
     return Data(clips.to(device), theirs.to(device), hidden.to(device))
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Return what both sides compute under."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: torch.device) -> Step:

@@ -40,8 +40,7 @@ from vmae.data.manifest import VideoRow, read_manifest, write_manifest
 from vmae.data.pack import Packing, pack
 from vmae.data.packed import PackedFrames
 from vmae.data.transcode import transcode
-from vmae.data.video import PACKAGES, backend_version, read_clips, resolve_backend
-from vmae.errors import DataError
+from vmae.data.video import available_backends, backend_version, read_clips
 from vmae.provenance import provenance
 from vmae.sections import ClipConfig
 
@@ -192,7 +191,7 @@ def ways(folder: Path, num_videos: int) -> dict[str, Way]:
         return PackedFrames(manifest, manifest.rows)
 
     found = {"naive": Way(naive(paths)), "PyAV, own loop": Way(pyav_loop(paths))}
-    available = [name for name in PACKAGES if _is_there(name)]
+    available = available_backends()
     if "torchcodec" in available:
         found["torchcodec, own loop"] = Way(torchcodec_loop(paths))
     for name in available:
@@ -205,13 +204,6 @@ def ways(folder: Path, num_videos: int) -> dict[str, Way]:
     found["packed JPEG, 4 crops"] = Way(ours(jpeg, num_crops=4))
     found["packed uint8, 128 px"] = Way(ours(raw, size_px=112))
     return found
-
-
-def _is_there(backend: str) -> bool:
-    try:
-        return bool(resolve_backend(backend))
-    except DataError:
-        return False
 
 
 def _pids(decoder: GuardedDecoder) -> list[int]:
@@ -255,7 +247,7 @@ def memory(num_opens: int) -> None:
         paths = [Path(folder) / f"{i}.mp4" for i in range(4)]
         for i, path in enumerate(paths):
             film(path, i, num_frames=20)
-        for name in filter(_is_there, PACKAGES):
+        for name in available_backends():
             decoder, rng = GuardedDecoder(60.0), np.random.default_rng(0)
             grown = []
             for i in track(range(num_opens), f"opening with {name}"):

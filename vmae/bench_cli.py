@@ -93,14 +93,15 @@ def _run(run_dir: Path | None, model: str, size_px: int, patch_px: int, batch: i
             raise ConfigError(f"{run_dir} is no masked pre-training; only those are measured")
         values = run.model_dump()
     else:
+        encoder = encoder_of(model)
         grid = {"size_px": size_px, "patch_px": patch_px}
         section = {
             "data": {"source": "embedded"},
-            "decoder": DECODERS[model].model_dump() if model in DECODERS else {},
+            "decoder": DECODERS[model].model_dump(),
             "optim": {"batch_size": 2},
             "precision": "fp32",
         }
-        values = {"grid": grid, "encoder": encoder_of(model).model_dump(), "pretrain": section}
+        values = {"grid": grid, "encoder": encoder.model_dump(), "pretrain": section}
     if batch:
         values["pretrain"]["optim"]["batch_size"] = batch
     if precision:

@@ -88,7 +88,7 @@ def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backen
             shown = bar.add_task(f"decoding {len(paths)} videos once", total=len(paths))
             for (video, path), found in how.pool.run(decode, enumerate(paths), how.timeout_s):
                 if isinstance(found, Blamed):
-                    bad[video] = found.reason if found.kind == "raised" else f"{path}: {found.reason}"
+                    bad[video] = found.of(path)
                     frames[video] = 0
                 elif found != shape:
                     raise DataError(
@@ -109,7 +109,7 @@ def _first_shape(paths: Sequence[Path], backend: str, how: _Decoding) -> tuple[i
     for path, found in how.pool.run(functools.partial(_shape, backend), paths, how.timeout_s, ahead=1):
         if not isinstance(found, Blamed):
             return found
-        reason = reason or (found.reason if found.kind == "raised" else f"{path}: {found.reason}")
+        reason = reason or found.of(path)
     raise DataError(f"not one of {len(paths)} videos can be read; the first: {reason}")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import Pipe, spawn
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from vmae.errors import DataError, VmaeError
@@ -35,6 +36,10 @@ class Blamed:
 
     kind: Literal["raised", "deadline", "died"]
     reason: str
+
+    def of(self, path: Path) -> str:
+        """Return the reason with the file's name before it, which those who raise say themselves."""
+        return self.reason if self.kind == "raised" else f"{path}: {self.reason}"
 
 
 class DeadlinePool:

@@ -24,6 +24,12 @@ MAX_SIDE_PX = 8192  # a damaged header can promise pictures that no memory holds
 ONE_PICTURE_PER_PACKET = {"h264", "hevc", "av1", "vp9", "mjpeg", "png", "ffv1", "rawvideo", "prores"}
 
 
+def check_count(path: Path | str, count: int, promised: int) -> None:
+    """Raise DataError if clearly fewer frames came than the file says it has (0: it does not say)."""
+    if count < 0.98 * promised - 1:  # packed frames of old avi files are counted and hold no picture
+        raise DataError(f"{path}: {count} of {promised} frames can be decoded; the file is damaged")
+
+
 class Reader(Protocol):
     """An open video."""
 
@@ -184,9 +190,7 @@ class PyavReader:
             count += 1
             if count * picture.width * picture.height * 3 // 2 <= MAX_KEPT_BYTES:
                 kept.append(picture)
-        promised = self._stream.frames
-        if count < 0.98 * promised - 1:  # packed frames of old avi files are counted and hold no picture
-            raise DataError(f"{self._path}: {count} of {promised} frames can be decoded; the file is damaged")
+        check_count(self._path, count, self._stream.frames)
         self._pictures = kept if len(kept) == count else None
         return count
 

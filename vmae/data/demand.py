@@ -17,7 +17,7 @@ from vmae.data.frames import FrameSource, open_frames
 from vmae.data.manifest import Manifest, read_manifest
 from vmae.data.quarantine import reasons_of
 from vmae.data.sampling import dense_indices, random_start
-from vmae.data.video import PACKAGES, backend_version, resolve_backend
+from vmae.data.video import available_backends, backend_version
 from vmae.errors import ConfigError, DataError, near
 from vmae.grid import CubeGrid
 from vmae.runtime import num_cpus
@@ -134,18 +134,11 @@ def _speeds(manifest: Manifest, split: str, reading: tuple[int, int], size_px: i
         raise DataError(f"all {len(rows)} {split} videos of {manifest.file} are in quarantine")
     videos = np.random.default_rng(0).permutation(len(healthy))[:NUM_VIDEOS].tolist()
     is_packed = manifest.about.packed is not None
-    for backend in ["auto"] if is_packed else [name for name in PACKAGES if _is_there(name)]:
+    for backend in ["auto"] if is_packed else available_backends():
         source = open_frames(replace(manifest, rows=healthy), split, cache_dir=None, backend=backend)
         name = "packed frames" if is_packed else backend_version(backend)
         for num_clips in (1, 4):
             yield measure(source, f"{name}, {num_clips} per opening", videos, (*reading, size_px), num_clips, seconds)
-
-
-def _is_there(backend: str) -> bool:
-    try:
-        return bool(resolve_backend(backend))
-    except DataError:
-        return False
 
 
 def report(speeds: Sequence[Speed], needed: float, size_px: int) -> Iterator[str]:

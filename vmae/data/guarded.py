@@ -65,11 +65,11 @@ class GuardedDecoder:
         if not isinstance(answer, Blamed):
             return answer
         if answer.kind == "raised":
-            raise DataError(answer.reason)
+            raise DataError(answer.of(request[0]))
         self._maps = {}
         for left in SHARED.glob(f"{_prefix(os.getpid())}*"):
             left.unlink(missing_ok=True)
-        raise Late(f"{request[0]}: {answer.reason}")
+        raise Late(answer.of(request[0]))
 
 
 def _prefix(owner: int) -> str:

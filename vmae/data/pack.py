@@ -8,7 +8,7 @@ import functools
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import pairwise
@@ -104,11 +104,8 @@ def pack(
     found = places(Manifest(packed, tuple(named), "", about))
     if all(place.reason for place in found.values()):
         raise DataError(f"not one of {len(named)} videos can be read; the first: {next(iter(found.values())).reason}")
-    write_about(packed, about)
-    write_manifest(packed, [_with_facts(row, found[row.path]) for row in named])
-    bad = [Quarantined(path, place.reason, "pack") for path, place in found.items() if place.reason]
-    write_quarantine(packed, bad, replacing=("pack",))
-    return read_manifest(packed)
+    rows = [_with_facts(row, found[row.path]) for row in named]
+    return finish(packed, about, rows, {path: place.reason for path, place in found.items() if place.reason}, "pack")
 
 
 def begin(out: Path, made: dict[str, Any], name: str) -> None:
@@ -135,6 +132,18 @@ def begin(out: Path, made: dict[str, Any], name: str) -> None:
         raise DataError(f"{out} was begun with other settings: {'; '.join(differs)}; choose another folder, or delete this one")
 
 
+def finish(file: Path, about: About, rows: Sequence[VideoRow], reasons: Mapping[str, str], by: str) -> Manifest:
+    """Write a list that was made of another, with what stands beside it, and return it.
+
+    Args:
+        reasons: why videos are set aside, by path; `by` is whose word that is.
+    """
+    write_about(file, about)
+    write_manifest(file, rows)
+    write_quarantine(file, [Quarantined(path, reason, by) for path, reason in reasons.items()], replacing=(by,))
+    return read_manifest(file)
+
+
 def _write_shards(
     manifest: Manifest,
     folder: Path,
@@ -155,24 +164,21 @@ def _write_shards(
         with Progress(disable=not progress) as bar, DeadlinePool(num_workers or num_cpus()) as pool:
             shown = bar.add_task(f"packing {len(wanted)} videos", total=len(wanted))
             stored = pool.run(store, wanted, timeout_s)
+
+            def contents(part: Sequence[VideoRow]) -> Iterator[tuple[VideoRow, Stored | Blamed]]:
+                for row in part:
+                    if row.path in set_aside:
+                        yield row, Blamed("raised", set_aside[row.path])
+                    else:
+                        yield row, next(stored)[1]
+                        bar.advance(shown)
+
             for number, part in todo:
-                contents = (
-                    (row, Blamed("raised", set_aside[row.path]) if row.path in set_aside else next(stored)[1]) for row in part
-                )
-                _write_shard(shard_file(folder, number), _advancing(contents, bar, shown, set_aside), packing, manifest)
+                _write_shard(shard_file(folder, number), contents(part), packing, manifest)
     except KeyboardInterrupt:
         raise Interrupted(f"Ctrl-C; {len(list(folder.glob('shard-*.json')))} of {len(firsts) - 1} shards are packed") from None
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror or error}") from None
-
-
-def _advancing(
-    contents: Iterator[tuple[VideoRow, Any]], bar: Any, shown: Any, set_aside: dict[str, str]
-) -> Iterator[tuple[VideoRow, Any]]:
-    for row, content in contents:
-        yield row, content
-        if row.path not in set_aside:
-            bar.advance(shown)
 
 
 def _is_whole(index: Path) -> bool:
@@ -195,11 +201,10 @@ def _write_shard(index: Path, contents: Iterator[tuple[VideoRow, Stored | Blamed
                 about = {"offset": file.tell(), "frames": content.frames, "height": content.height, "width": content.width}
                 videos[f"{name}/{row.path}"] = about
                 file.write(content.content)
-            videos_bytes.append(file.tell())
 
-    videos_bytes: list[int] = []
-    write_atomic(index.with_suffix(".bin"), write)
-    write_index(index, videos_bytes[0], packing.form, videos)
+    data = index.with_suffix(".bin")
+    write_atomic(data, write)
+    write_index(index, data.stat().st_size, packing.form, videos)
 
 
 def _store(packing: Packing, backend: str, path: Path) -> Stored:

@@ -13,11 +13,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.decoders import MAX_SIDE_PX
+from vmae.data.decoders import MAX_SIDE_PX, check_count
 from vmae.data.manifest import Manifest, ancestors, beside, read_manifest
 from vmae.data.quarantine import Quarantined, read_quarantine, write_quarantine
-from vmae.data.video import backend_version, num_frames, read_frames, resolve_backend
+from vmae.data.video import backend_version, read_clips, resolve_backend
 from vmae.errors import DataError, Interrupted
 from vmae.files import write_atomic
 from vmae.runtime import num_cpus
@@ -86,12 +88,10 @@ def examine(path: str, backend: str) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be decoded: {error.strerror}") from None
     if not count:
         raise DataError(f"{path}: no frame can be decoded")
-    if count < 0.98 * promised - 1:  # packed frames of old avi files are counted and hold no picture
-        raise DataError(f"{path}: {count} of {promised} frames can be decoded; the file is damaged")
+    check_count(path, count, promised)
     if fps and end_s + 1 / fps < 0.9 * length_s - 0.5:
         raise DataError(f"{path}: frames end at {end_s:.1f} of {length_s:.1f} s; the file is damaged")
-    length = count if backend == "pyav" and count >= promised else num_frames(Path(path), backend)
-    read_frames(Path(path), [0, length - 1], backend)
+    read_clips(Path(path), lambda length: np.array([[0, length - 1]]), backend)
     return {"frames": count, "fps": fps, "width": width, "height": height}
 
 

@@ -18,9 +18,10 @@ import av
 import numpy as np
 
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.manifest import About, Manifest, VideoRow, beside, read_manifest, write_about, write_manifest
-from vmae.data.pack import begin, short_side
-from vmae.data.quarantine import Quarantined, reasons_of, write_quarantine
+from vmae.data.decoders import check_count
+from vmae.data.manifest import About, Manifest, VideoRow, beside, read_manifest
+from vmae.data.pack import begin, finish, short_side
+from vmae.data.quarantine import reasons_of
 from vmae.data.video import backend_version, read_clips
 from vmae.errors import DataError, Interrupted, RunDirError
 from vmae.files import write_atomic
@@ -103,15 +104,10 @@ def transcode(
     rows = [
         VideoRow(f"{coding.name}/{row.path}.mp4", row.label, row.split, _facts(row, found[row.path])) for row in manifest.rows
     ]
-    reasons = {row.path: what for row in manifest.rows if isinstance(what := found[row.path], str)}
-    bad = [Quarantined(f"{coding.name}/{path}.mp4", reason, "transcode") for path, reason in reasons.items()]
-    if len(bad) == len(rows):
-        raise DataError(f"not one of {len(rows)} videos can be transcoded; the first: {bad[0].reason}")
-    listed = out / file.name
-    write_about(listed, About(classes=manifest.about.classes, made=made))
-    write_manifest(listed, rows)
-    write_quarantine(listed, bad, replacing=("transcode",))
-    return read_manifest(listed)
+    reasons = {new.path: what for row, new in zip(manifest.rows, rows, strict=True) if isinstance(what := found[row.path], str)}
+    if len(reasons) == len(rows):
+        raise DataError(f"not one of {len(rows)} videos can be transcoded; the first: {next(iter(reasons.values()))}")
+    return finish(out / file.name, About(classes=manifest.about.classes, made=made), rows, reasons, "transcode")
 
 
 def _facts(row: VideoRow, found: dict[str, Any] | str) -> dict[str, Any]:
@@ -226,8 +222,7 @@ def _pictures(source: Path) -> Generator[tuple[av.VideoFrame, Fraction]]:
         raise DataError(f"{source}: cannot be decoded: {error.strerror}") from None
     if not count:
         raise DataError(f"{source}: no frame can be decoded")
-    if count < 0.98 * promised - 1:
-        raise DataError(f"{source}: {count} of {promised} frames can be decoded; the file is damaged")
+    check_count(source, count, promised)
 
 
 def _upright(picture: av.VideoFrame) -> av.VideoFrame:

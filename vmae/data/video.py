@@ -3,6 +3,7 @@
 Every failure is one DataError with the file and the reason; a frame is never silently repeated, as decord does by default.
 """
 
+import functools
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -31,13 +32,19 @@ class Decoder(Protocol):
         ...
 
 
+@functools.cache
+def available_backends() -> tuple[str, ...]:
+    """Return the backends that are installed; looked up once, for every clip that is read asks."""
+    return tuple(name for name, package in PACKAGES.items() if importlib.util.find_spec(package))
+
+
 def resolve_backend(backend: str) -> str:
     """Return what `auto` stands for (decord where its wheel exists, PyAV for files that it cannot read), or check the one named.
 
     >>> resolve_backend("auto")  # doctest: +SKIP
     'decord,pyav'
     """
-    available = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)]
+    available = available_backends()
     if backend == "auto":
         return ",".join(name for name in ("decord", "pyav") if name in available)
     for name in backend.split(","):

@@ -1,6 +1,5 @@
 """Every decoder, at any frames in any order, gives what decoding from the first frame to the last gives."""
 
-import importlib.util
 import itertools
 import struct
 
@@ -12,10 +11,10 @@ from hypothesis import strategies as st
 from miniatures import scene, write_video
 
 from vmae.data.decoders import READERS, PyavReader
-from vmae.data.video import PACKAGES, OwnDecoder, num_frames, read_clips, read_frames, read_video, resolve_backend
+from vmae.data.video import OwnDecoder, available_backends, num_frames, read_clips, read_frames, read_video, resolve_backend
 from vmae.errors import DataError
 
-BACKENDS = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)]
+BACKENDS = available_backends()
 KINDS = {  # ending, codec, options: closed and open groups of pictures, B-frames, hidden frames, packets without times
     "h264": ("mp4", "libx264", {"g": "12", "bf": "3", "x264-params": "b-pyramid=normal"}),
     "h264 open": ("mkv", "libx264", {"g": "9", "bf": "2", "x264-params": "open-gop=1"}),

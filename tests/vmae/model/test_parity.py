@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification
 
+from benchmarks.pretrain_step import their_config, with_our_epsilon
 from vmae.config import FinetuneConfig, FinetuneRun, PretrainConfig, PretrainRun
 from vmae.grid import CubeGrid
 from vmae.model.autoencoder import VideoMAE
@@ -31,29 +32,9 @@ SIZES = [pytest.param(SMALL, id="small"), pytest.param(VIT_S, id="vit_s")]
 
 
 def theirs(size, kind, **more):
-    grid, encoder, decoder = size
-    config = VideoMAEConfig(
-        image_size=grid.size_px,
-        patch_size=grid.patch_px,
-        num_frames=grid.num_frames,
-        tubelet_size=grid.tubelet_frames,
-        hidden_size=encoder.width,
-        num_hidden_layers=encoder.depth,
-        num_attention_heads=encoder.num_heads,
-        intermediate_size=4 * encoder.width,
-        decoder_hidden_size=decoder.width,
-        decoder_num_hidden_layers=decoder.depth,
-        decoder_num_attention_heads=decoder.num_heads,
-        decoder_intermediate_size=4 * decoder.width,
-        layer_norm_eps=1e-6,
-        num_labels=7,
-        **more,
-    )
+    config = their_config(*size, num_labels=7, **more)
     torch.manual_seed(1)
-    model = kind(config).double().eval()
-    for module in model.modules():  # decoder.norm and fc_norm keep torch's 1e-5 whatever the config says
-        if isinstance(module, torch.nn.LayerNorm):
-            module.eps = 1e-6
+    model = with_our_epsilon(kind(config).double().eval())
     with torch.no_grad():  # zero biases would hide one that is not loaded
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
