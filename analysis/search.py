@@ -3,7 +3,6 @@
 Reads search.json alone, which the coordinator writes after each round; nobody but it opens the journal.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,6 @@ from vmae.errors import ResultsError
 from vmae.runs import Store
 
 MIN_FOR_IMPORTANCE = 10  # completed trials; fewer tell nothing of variance
-
-
-def load_search(store: Store, name: str) -> dict[str, Any]:
-    """Return search.json; ResultsError if no round of such a search was told."""
-    file = store.plan_file(name).parent / "search.json"
-    if not file.exists():
-        there = sorted(path.parent.name for path in store.root.glob("sweeps/*/search.json"))
-        raise ResultsError(
-            f"no search {name!r} in {store.root}; there: {', '.join(there) or 'none'}. Begin it: python -m sweeps search {name}"
-        )
-    summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return summary
 
 
 def trials_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
@@ -108,7 +95,7 @@ def draw_slices(summary: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def write_search(store: Store, name: str, folder: Path) -> Path:
     """Write search.md, trials.csv and figures; return the page. ResultsError where no trial has completed."""
-    summary = load_search(store, name)
+    summary = store.read_search(name)
     trials = trials_frame(summary)
     if not trials["value"].notna().any():
         raise ResultsError(f"search {name}: no trial has completed")

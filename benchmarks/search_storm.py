@@ -23,7 +23,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from pretended import Pretended, asked, carry_out  # noqa: E402
 
-from sweeps.searching.coordinator import read_summary  # noqa: E402
 from vmae.runs import Store  # noqa: E402
 
 NAME = "pretended"
@@ -31,7 +30,7 @@ NAME = "pretended"
 
 def told(store: Store) -> list[tuple]:
     """Return what a search came to: number, state, values and objective of each trial."""
-    (cell,) = read_summary(store, NAME)["cells"]
+    (cell,) = store.read_search(NAME)["cells"]
     return [(trial["number"], trial["state"], tuple(trial["params"].items()), trial["value"]) for trial in cell["trials"]]
 
 

@@ -1,6 +1,7 @@
 """Finds sweeps by name: each module of this folder that declares `SWEEP`."""
 
 import importlib
+from collections.abc import Collection
 from pathlib import Path
 
 from sweeps.declared import Declaration
@@ -16,10 +17,14 @@ def names() -> list[str]:
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NOT_DECLARATIONS)
 
 
-def split_name(name: str) -> tuple[str, str | None]:
-    """Return a sweep's name and the preset that it may end in, as plans are named: `paper_table1-proxy`."""
+def split_name(name: str, known: Collection[str] | None = None) -> tuple[str, str | None]:
+    """Return a sweep's name and the preset that it may end in, as plans are named: `paper_table1-proxy`.
+
+    Args:
+        known: names instead of the sweeps'.
+    """
     module, _, ending = name.rpartition("-")
-    return (module, ending) if module in names() and ending in PRESETS else (name, None)
+    return (module, ending) if module in (names() if known is None else known) and ending in PRESETS else (name, None)
 
 
 def load(name: str, preset: str | None = None) -> Sweep:

@@ -263,6 +263,22 @@ class Store:
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return plan
 
+    def search_file(self, search: str) -> Path:
+        """Return where the summary of a search stands."""
+        return self.plan_file(search).with_name("search.json")
+
+    def read_search(self, search: str) -> dict[str, Any]:
+        """Read search.json, written after each round; ResultsError names the command that begins the search."""
+        path = self.search_file(search)
+        if not path.exists():
+            there = sorted(p.parent.name for p in path.parent.parent.glob("*/search.json"))
+            raise ResultsError(
+                f"no search {search!r} in {self.root}; there: {', '.join(there) or 'none'}. "
+                f"Begin it: python -m sweeps search {search}"
+            )
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return summary
+
     def states(self, parents: Mapping[str, str | None], active: Mapping[str, State] | None = None) -> dict[str, State]:
         """Return the one true state of each run of {id: parent id or None}, parents before children.
 

@@ -219,7 +219,7 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
                 raise ConfigError(f"{where}: {error}") from None
             last = chain[-1]
             assert isinstance(last, EvaluateRun)
-            cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), _plain(chosen), replicates))
+            cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), plain(chosen), replicates))
     return Plan(sweep, tuple(cells), runs, num_declared, parents)
 
 
@@ -230,5 +230,6 @@ def _share_a_preset(arms: Sequence[Arm]) -> Iterator[bool]:
             yield not (a.presets and b.presets) or bool(set(a.presets) & set(b.presets))
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an arm's settings as plain values."""
     return {path: value.model_dump(mode="json") if isinstance(value, BaseModel) else value for path, value in settings.items()}

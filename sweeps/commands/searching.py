@@ -107,10 +107,9 @@ def run(
 @app.command()
 def status(name: SearchName, preset: Preset = None, runs: Root = None) -> None:
     """Print how many trials of each cell were told, after the last whole round; opens no journal."""
-    from sweeps.searching.coordinator import read_summary
     from sweeps.searching.declared import load
 
-    summary = read_summary(store_of(runs), load(name, preset).name)
+    summary = store_of(runs).read_search(load(name, preset).name)
     console.print(f"{summary['search']}: {summary['num_trials']} trials per cell, sampler {summary['sampler']}, {summary['at']}")
     for cell in summary["cells"]:
         states = [trial["state"] for trial in cell["trials"]]
@@ -133,12 +132,11 @@ def export(
     to: Annotated[Path | None, typer.Option(help="A new file. Default: sweeps/tuned_NAME.py")] = None,
 ) -> None:
     """Write the winners as a sweep with fresh seeds, beside the shared recipe; submit it as any other."""
-    from sweeps.searching.coordinator import read_summary
     from sweeps.searching.declared import load
     from sweeps.searching.winner import declaration
 
     asked = load(name, preset)
-    summary = read_summary(store_of(runs), asked.name)
+    summary = store_of(runs).read_search(asked.name)
     file = to or Path(__file__).parent.parent / f"tuned_{asked.name.replace('-', '_')}.py"
     if file.exists():
         raise RunDirError(f"{file} is there already; remove it, or choose another file with --to")
@@ -147,9 +145,7 @@ def export(
 
 
 def _print_best(store: Store, name: str) -> None:
-    from sweeps.searching.coordinator import read_summary
-
-    summary = read_summary(store, name)
+    summary = store.read_search(name)
     what = f"{summary['metric']} on {summary['split']}"
     for cell in summary["cells"]:
         where, shared = f"{cell['dataset']}, {cell['arm']}", cell["trials"][0]["value"]

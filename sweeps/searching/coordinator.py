@@ -17,7 +17,7 @@ from vmae.errors import Interrupted, ResultsError, RunDirError
 from vmae.files import write_atomic
 from vmae.identity import cell_id, run_id
 from vmae.runs import State, Store, now
-from vmae.study import Cell, Plan, Sweep
+from vmae.study import Cell, Plan, Sweep, plain
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -98,7 +98,7 @@ class Coordinator:
             "at": now(),
             "cells": [_summary(study) for study in self.studies],
         }
-        write_atomic(self.folder / "search.json", (json.dumps(content, indent=1) + "\n").encode())
+        write_atomic(self.store.search_file(self.asked.name), (json.dumps(content, indent=1) + "\n").encode())
 
     def _num_finished(self) -> int:
         return sum(study.num_finished for study in self.studies)
@@ -120,7 +120,7 @@ class Coordinator:
                 settings = {**study.cell.settings, **study.trials[number].params}
                 arm, last = f"{study.cell.arm} trial {number}", chain[-1]
                 assert isinstance(last, EvaluateRun)
-                cells.append(Cell(self.asked.name, arm, study.cell.dataset, cell_id(last), _plain(settings), {seed: replicate}))
+                cells.append(Cell(self.asked.name, arm, study.cell.dataset, cell_id(last), plain(settings), {seed: replicate}))
         size = self.asked.round_size
         sweep = Sweep(f"{self.asked.name}.round-{first // size:03}", self.asked.search.purpose, (), {}, (seed,))
         return Plan(sweep, tuple(cells), runs, num_declared, parents)
@@ -189,27 +189,13 @@ def folder_of(store: Store, name: str) -> Path:
     return store.plan_file(name).parent
 
 
-def read_summary(store: Store, name: str) -> dict[str, Any]:
-    """Return search.json; RunDirError names the command that makes it."""
-    file = folder_of(store, name) / "search.json"
-    try:
-        summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        there = sorted(path.parent.name for path in store.root.glob("sweeps/*/search.json"))
-        raise RunDirError(
-            f"search {name!r} has told no round in {store.root}; there: {', '.join(there) or 'none'}. "
-            f"Begin it with: python -m sweeps search {name}"
-        ) from None
-    return summary
-
-
 def _summary(study: CellStudy) -> dict[str, Any]:
     best = study.best
     trials: Sequence[FrozenTrial] = study.trials
     return {
         "dataset": study.cell.dataset,
         "arm": study.cell.arm,
-        "settings": _plain(study.cell.settings),
+        "settings": plain(study.cell.settings),
         "best": best.number if best else None,
         "trials": [
             {
@@ -227,7 +213,3 @@ def _summary(study: CellStudy) -> dict[str, Any]:
 
 def _described(part: Any) -> dict[str, Any]:
     return {"text": str(part), "log": bool(getattr(part, "log", False))}
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {path: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for path, value in settings.items()}

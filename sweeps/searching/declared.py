@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeps.scales import DEFAULT, PRESETS, scale
+from sweeps.registry import split_name
+from sweeps.scales import DEFAULT, scale
 from sweeps.searching.space import Space, check_space, enumerated
-from vmae.arms import Arm
+from vmae.arms import value_at
 from vmae.config import EvaluateRun, Run
 from vmae.errors import ConfigError, near
 from vmae.identity import cell_id
@@ -168,8 +169,6 @@ class Asked:
 
 def own_values(space: Space, cell: SearchedCell) -> dict[str, Any]:
     """Return the shared recipe's own values of the space: trial 0."""
-    from vmae.arms import value_at
-
     return {path: value_at(cell.recipe, path) for path in space}
 
 
@@ -194,13 +193,11 @@ def names() -> list[str]:
 
 def load(name: str, preset: str | None = None) -> Asked:
     """Import a search and check it; ConfigError for an unknown name, with the near word. `NAME-PRESET` is understood too."""
-    module, _, ending = name.rpartition("-")
-    if module in names() and ending in PRESETS and preset in (None, ending):
+    known = names()
+    module, ending = split_name(name, known)
+    if ending and preset in (None, ending):
         name, preset = module, ending
-    if name not in names():
-        raise ConfigError(f"no search {name!r}{near(name, names())}")
+    if name not in known:
+        raise ConfigError(f"no search {name!r}{near(name, known)}")
     search: Search = importlib.import_module(f"sweeps.searches.{name}").SEARCH
     return search.at(preset)
-
-
-__all__ = ["Arm", "Asked", "Search", "SearchedCell", "chain_of", "grid_of", "load", "names", "own_values"]

@@ -3,13 +3,13 @@
 import pytest
 from pretended import Pretended, asked, carry_out
 
-from analysis.search import cells_frame, importances, load_search, trials_frame, write_search
+from analysis.search import cells_frame, importances, trials_frame, write_search
 from vmae.errors import ResultsError
 
 
 def test_the_page_tells_shared_tuned_budget_and_every_trial(store, tmp_path):
     carry_out(store, asked(trials=16), Pretended(store, outcome={3: "failed"}))
-    summary = load_search(store, "pretended")
+    summary = store.read_search("pretended")
     page = write_search(store, "pretended", tmp_path / "page").read_text()
     (cell,) = cells_frame(summary).to_dict("records")
     values = trials_frame(summary)["value"]
@@ -26,4 +26,4 @@ def test_the_page_tells_shared_tuned_budget_and_every_trial(store, tmp_path):
 
 def test_a_search_that_is_not_there_is_named(store):
     with pytest.raises(ResultsError, match="no search 'other'"):
-        load_search(store, "other")
+        store.read_search("other")

@@ -7,7 +7,7 @@ import pytest
 from helpers import ROOT
 from pretended import Pretended, asked, carry_out, search
 
-from sweeps.searching.coordinator import Coordinator, read_summary
+from sweeps.searching.coordinator import Coordinator
 from sweeps.searching.declared import chain_of, load
 from sweeps.searching.journal import open_database, recover_tail
 from sweeps.searching.space import Choice, Range
@@ -19,7 +19,7 @@ LR = "finetune.optim.base_lr"
 
 
 def trials(store):
-    (cell,) = read_summary(store, "pretended")["cells"]
+    (cell,) = store.read_search("pretended")["cells"]
     return cell["trials"]
 
 
@@ -219,7 +219,7 @@ def test_the_winner_is_a_sweep_with_fresh_seeds_on_the_reported_list(store):
 
     wanted = asked(trials=8, arms=("tube 0.9", "random 0.9"))
     carry_out(store, wanted)
-    summary = read_summary(store, wanted.name)
+    summary = store.read_search(wanted.name)
     scope: dict = {"__doc__": "Winners."}
     text = declaration(summary, wanted)
     exec(compile(text, "tuned_pretended.py", "exec"), scope)
@@ -241,7 +241,7 @@ def test_an_open_search_is_not_exported(store):
 
     carry_out(store, asked(trials=4))
     with pytest.raises(RunDirError, match="4 of 8 told"):
-        declaration(read_summary(store, "pretended"), asked(trials=8))
+        declaration(store.read_search("pretended"), asked(trials=8))
 
 
 def test_a_storm_of_kills_loses_and_doubles_nothing(tmp_path):
