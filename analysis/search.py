@@ -42,7 +42,7 @@ def cells_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
                 "shared recipe": _number(cell["trials"][0]["value"]),
                 "tuned": _number(best["value"]),
                 "trial": "–" if best["number"] is None else str(best["number"]),
-                "tuned values": ", ".join(f"{path} = {value:g}" for path, value in best["params"].items()),
+                "tuned values": ", ".join(f"{path} = {_value(value)}" for path, value in best["params"].items()),
                 "budget": f"{len(done) + failed} of {summary['num_trials']} trials, {failed} failed",
             }
         )
@@ -61,10 +61,12 @@ def importances(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str
     distributions: dict[str, optuna.distributions.BaseDistribution] = {}
     for path, part in summary["space"].items():
         values = [trial["params"][path] for trial in done]
-        low, high = min(values), max(values)
-        if low == high:
+        if len(set(values)) < 2:
             return {}
-        distributions[path] = optuna.distributions.FloatDistribution(low, high, log=part["log"])
+        if all(_is_number(value) for value in values):
+            distributions[path] = optuna.distributions.FloatDistribution(min(values), max(values), log=part["log"])
+        else:
+            distributions[path] = optuna.distributions.CategoricalDistribution(sorted(set(values), key=str))
     for trial in done:
         study.add_trial(optuna.create_trial(params=trial["params"], distributions=distributions, value=trial["value"]))
     found = optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))
@@ -123,6 +125,14 @@ def write_search(store: Store, name: str, folder: Path) -> Path:
     page = folder / "search.md"
     page.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     return page
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if _is_number(value) else str(value)
 
 
 def _number(value: float | None) -> str:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -34,13 +35,6 @@ def told(store: Store) -> list[tuple]:
     return [(trial["number"], trial["state"], tuple(trial["params"].items()), trial["value"]) for trial in cell["trials"]]
 
 
-def start(root: Path, trials: int, sampler: str, work_s: float) -> subprocess.Popen:
-    """Start a coordinator with four workers."""
-    words = [sys.executable, str(ROOT / "tests" / "pretended.py"), str(root), str(trials), sampler, "4", str(work_s)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    return subprocess.Popen(words, cwd=ROOT, env=environment, start_new_session=True)
-
-
 def kill_a_worker(store: Store, chance: random.Random) -> bool:
     """Kill the process of a claim, if there is one."""
     claims = list(store.root.glob("*/claim.json"))
@@ -51,26 +45,45 @@ def kill_a_worker(store: Store, chance: random.Random) -> bool:
     return True
 
 
-def storm(folder: Path, trials: int, kills: int, sampler: str = "tpe", work_s: float = 1.0, seed: int = 0) -> Counter:
-    """Kill coordinator and workers in turn until `kills` are done, let it end, compare; SystemExit on any difference."""
-    chance = random.Random(seed)
+@dataclass(frozen=True)
+class Storm:
+    """What is searched, what is killed, and how long a run takes at most."""
+
+    trials: int
+    kills: int
+    sampler: str = "tpe"
+    work_s: float = 1.0
+    storage: str | None = None
+    seed: int = 0
+
+    def start(self, root: Path) -> subprocess.Popen:
+        """Start a coordinator with four workers."""
+        words = [sys.executable, str(ROOT / "tests" / "pretended.py"), str(root), str(self.trials), self.sampler, "4"]
+        words += [str(self.work_s), *([self.storage] if self.storage else [])]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+        return subprocess.Popen(words, cwd=ROOT, env=environment, start_new_session=True)
+
+
+def storm(folder: Path, asked_for: Storm) -> Counter:
+    """Kill coordinator and workers in turn until enough are dead, let it end, compare; SystemExit on any difference."""
+    chance = random.Random(asked_for.seed)
     store, undisturbed = Store(folder / "runs"), Store(folder / "undisturbed")
-    carry_out(undisturbed, asked(trials=trials, sampler=sampler))
+    carry_out(undisturbed, asked(trials=asked_for.trials, sampler=asked_for.sampler))
     counts: Counter[str] = Counter()
-    process = start(store.root, trials, sampler, work_s)
-    while sum(counts.values()) < kills and process.poll() is None:
+    process = asked_for.start(store.root)
+    while sum(counts.values()) < asked_for.kills and process.poll() is None:
         time.sleep(chance.uniform(0.1, 1.0))
-        if chance.random() < 0.5 and any(store.root.glob("sweeps/*/journal.log")):
+        if chance.random() < 0.5 and any(store.root.glob("sweeps/*/coordinator.json")):
             process.kill()
             counts["coordinator"] += process.wait() != 0
-            process = start(store.root, trials, sampler, work_s)
+            process = asked_for.start(store.root)
         else:
             counts["worker"] += kill_a_worker(store, chance)
     if process.wait() != 0:
         raise SystemExit("the coordinator failed")
     found, expected = told(store), told(undisturbed)
     made = Counter((store.root / "made.log").read_text().split())
-    if [number for number, *_ in found] != list(range(trials)):
+    if [number for number, *_ in found] != list(range(asked_for.trials)):
         raise SystemExit(f"trials lost or doubled: {[number for number, *_ in found]}")
     if found != expected:
         raise SystemExit(
@@ -87,6 +100,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--storage", help="a database instead of the journal: postgresql+psycopg://...")
     parser.add_argument("--overhead", type=int, help="trials of a search whose runs take no time")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="search-") as folder:
@@ -100,7 +114,7 @@ def main() -> None:
                 f"tell, summary); with the pretended runs {time.perf_counter() - started:.0f} s"
             )
             return
-        counts = storm(Path(folder), given.trials, given.kills, given.sampler)
+        counts = storm(Path(folder), Storm(given.trials, given.kills, given.sampler, storage=given.storage))
         print(f"{dict(counts)} killed; {given.trials} trials, each once, no run made twice, all values as undisturbed")
 
 

@@ -126,10 +126,11 @@ def carry_out(store: Store, wanted: Asked, execution: Pretended | None = None, *
 
 
 def main() -> None:
-    """python tests/pretended.py ROOT TRIALS SAMPLER WORKERS WORK_S: a coordinator to be killed."""
-    root, trials, sampler, workers, work_s = sys.argv[1:]
+    """python tests/pretended.py ROOT TRIALS SAMPLER WORKERS WORK_S [STORAGE]: a coordinator to be killed."""
+    root, trials, sampler, workers, work_s, *storage = sys.argv[1:]
     store = Store(Path(root))
-    carry_out(store, asked(trials=int(trials), sampler=sampler), Pretended(store, int(workers), float(work_s)))
+    execution = Pretended(store, int(workers), float(work_s))
+    carry_out(store, asked(trials=int(trials), sampler=sampler), execution, storage=storage[0] if storage else None)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 from vmae.identity import SCHEME_VERSION
 
-PACKAGES = ("torch", "timm", "numpy", "decord", "av", "pydantic", "submitit")
+PACKAGES = ("torch", "timm", "numpy", "decord", "av", "torchcodec", "simplejpeg", "pydantic", "submitit")
 
 
 def provenance() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from sweeps.commands.options import Preset, ProfileName, Root, parents_of, store_of
 from sweeps.commands.show import console
-from vmae.errors import RunDirError
+from vmae.errors import ConfigError, RunDirError
 from vmae.runs import State, Store
 from vmae.study import Plan
 
@@ -82,6 +82,7 @@ def run(
     runs: Root = None,
     profile: ProfileName = "local",
     jobs: Annotated[int | None, typer.Option(min=1, help="Here: jobs at a time.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Per cell, instead of the declared number; may grow later.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Also runs of open trials that failed or vanished.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set the old journal aside and begin anew.")] = False,
     storage: Annotated[str | None, typer.Option(help="Instead of the journal: a database, postgresql+psycopg://...")] = None,
@@ -95,7 +96,9 @@ def run(
     from sweeps.searching.coordinator import Coordinator
     from sweeps.searching.declared import load
 
-    asked, store, place = load(name, preset), store_of(runs), load_profile(profile)
+    if fresh and storage:
+        raise ConfigError("--fresh sets a journal aside; in a database delete the studies (optuna delete-study), or use another")
+    asked, store, place = load(name, preset, trials), store_of(runs), load_profile(profile)
     retried = frozenset(("failed", "lost")) if retry else frozenset()
     local = isinstance(place, LocalProfile)
     execution = Here(store, place, jobs, retried) if local else OnSlurm(store, profile, place, retried, every)

@@ -53,8 +53,9 @@ class Coordinator:
             if self.url is None and (recovered := recover_tail(journal)):
                 self.say(f"warning: {recovered}")
             storage = open_database(self.url) if self.url else open_journal(journal)
-            self.studies = [CellStudy(self.asked, cell, storage) for cell in self.asked.cells]
-            yield self
+            with _answering():
+                self.studies = [CellStudy(self.asked, cell, storage) for cell in self.asked.cells]
+                yield self
 
     def carry_out(self, execution: Execution) -> None:
         """Bring every study to its budget.
@@ -182,6 +183,18 @@ class Coordinator:
         rate = (done - before) / max(time.monotonic() - started, 1e-9)
         eta = f", ETA {(total - done) / rate / 60:.0f} min" if done < total else ""
         return f"{self.asked.name}: {done} of {total} trials told, {failed} of them failed{eta}"
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Turn what Optuna says of a storage that no longer answers into an error of ours."""
+    from optuna.exceptions import StorageInternalError
+
+    try:
+        yield
+    except StorageInternalError as error:
+        first = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise RunDirError(f"the storage does not answer: {first}; nothing told is lost, the same command goes on") from None
 
 
 def folder_of(store: Store, name: str) -> Path:

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,12 @@ class Search:
         """First line of the docstring."""
         return self.doc.strip().splitlines()[0]
 
-    def at(self, preset: str | None) -> "Asked":
-        """Return the checked search at a preset; ConfigError for anything that no run could use."""
+    def at(self, preset: str | None, trials: int | None = None) -> "Asked":
+        """Return the checked search at a preset, with another budget if given; ConfigError for what no run could use."""
         preset = preset or self.default
         try:
-            return Asked(self, preset, tuple(self._cells(preset)))
+            search = replace(self, trials=trials or self.trials)
+            return Asked(search, preset, tuple(search._cells(preset)))
         except ConfigError as error:
             raise ConfigError(f"search {self.name}: {error}") from None
 
@@ -191,7 +192,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
 
 
-def load(name: str, preset: str | None = None) -> Asked:
+def load(name: str, preset: str | None = None, trials: int | None = None) -> Asked:
     """Import a search and check it; ConfigError for an unknown name, with the near word. `NAME-PRESET` is understood too."""
     known = names()
     module, ending = split_name(name, known)
@@ -200,4 +201,4 @@ def load(name: str, preset: str | None = None) -> Asked:
     if name not in known:
         raise ConfigError(f"no search {name!r}{near(name, known)}")
     search: Search = importlib.import_module(f"sweeps.searches.{name}").SEARCH
-    return search.at(preset)
+    return search.at(preset, trials)

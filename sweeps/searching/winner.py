@@ -29,9 +29,9 @@ def declaration(summary: Mapping[str, Any], asked: Asked) -> str:
     winners = []
     for cell in summary["cells"]:
         finished = [trial for trial in cell["trials"] if trial["state"] in ("COMPLETE", "FAIL")]
-        if len(finished) < asked.num_trials or cell["best"] is None:
+        if len(finished) < summary["num_trials"] or cell["best"] is None:
             raise RunDirError(
-                f"search {summary['search']}, {cell['dataset']}, {cell['arm']}: {len(finished)} of {asked.num_trials} told, "
+                f"search {summary['search']}, {cell['dataset']}, {cell['arm']}: {len(finished)} of {summary['num_trials']} told, "
                 f"best {cell['best']}; the search is not over: python -m sweeps search {summary['search']}"
             )
         won = cell["trials"][cell["best"]]

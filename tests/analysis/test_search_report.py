@@ -4,6 +4,7 @@ import pytest
 from pretended import Pretended, asked, carry_out
 
 from analysis.search import cells_frame, importances, trials_frame, write_search
+from sweeps.searching.space import Choice, Range
 from vmae.errors import ResultsError
 
 
@@ -27,3 +28,13 @@ def test_the_page_tells_shared_tuned_budget_and_every_trial(store, tmp_path):
 def test_a_search_that_is_not_there_is_named(store):
     with pytest.raises(ResultsError, match="no search 'other'"):
         store.read_search("other")
+
+
+def test_choices_of_words_are_told_like_numbers(store, tmp_path):
+    space = {"finetune.optim.base_lr": Range(1e-3, 5e-2, log=True), "finetune.init": Choice(("xavier", "trunc_normal"))}
+    carry_out(store, asked(trials=14, space=space))
+    summary = store.read_search("pretended")
+    page = write_search(store, "pretended", tmp_path / "page").read_text()
+    assert "finetune.init = xavier" in page or "finetune.init = trunc_normal" in page
+    shares = importances(summary, summary["cells"][0])
+    assert shares["finetune.optim.base_lr"] > shares["finetune.init"], "the pretended objective does not know init"

@@ -239,16 +239,23 @@ def test_the_winner_is_a_sweep_with_fresh_seeds_on_the_reported_list(store):
 def test_an_open_search_is_not_exported(store):
     from sweeps.searching.winner import declaration
 
-    carry_out(store, asked(trials=4))
+    class OneRound(Pretended):
+        def bring(self, made):
+            if store.search_file("pretended").exists():
+                raise Interrupted("after a round")
+            return super().bring(made)
+
+    with pytest.raises(Interrupted):
+        carry_out(store, asked(trials=8), OneRound(store))
     with pytest.raises(RunDirError, match="4 of 8 told"):
         declaration(store.read_search("pretended"), asked(trials=8))
 
 
 def test_a_storm_of_kills_loses_and_doubles_nothing(tmp_path):
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    from search_storm import storm
+    from search_storm import Storm, storm
 
-    assert sum(storm(tmp_path, trials=16, kills=4, work_s=0.3).values()) > 0
+    assert sum(storm(tmp_path, Storm(trials=16, kills=4, work_s=0.3)).values()) > 0
 
 
 def test_search_has_its_declared_fields():
