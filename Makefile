@@ -1,5 +1,5 @@
 # make demo   the main job on the embedded videos: 12 to 13 minutes on two cores after the install
-# make test   all tests that need no GPU and no SLURM
+# make test   the tests that need no GPU, no SLURM and no database; .ci/run runs those and the slow ones
 # make lint   ruff and mypy;   make clean   caches and the environment; runs/, data/ and reports/ stay
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,7 +21,7 @@ demo: install
 	$(BIN)/python -m analysis report $(SWEEP)
 
 test: install
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "not slow"
 
 lint: install
 	$(BIN)/ruff check .

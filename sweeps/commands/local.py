@@ -2,16 +2,16 @@
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from slurm.launch import LocalLauncher, chains
 from slurm.look import look
 from slurm.profile import LocalProfile
 from sweeps.commands.options import cost_of, parents_of
+from sweeps.commands.pending import pending_of
 from sweeps.commands.rows import run_names, share_done
 from sweeps.commands.show import console, duration, print_states
-from vmae.cost import CostModel
 from vmae.runs import State, Store
 from vmae.study import Plan
 
@@ -20,12 +20,12 @@ ENDED: tuple[State, ...] = ("done", "diverged", "failed", "interrupted", "lost",
 
 
 def run_here(
-    store: Store, made: Plan, place: LocalProfile, jobs: int | None, pending_of: Callable[[Mapping[str, State]], list[str]]
+    store: Store, made: Plan, place: LocalProfile, jobs: int | None, chosen: Collection[str], retried: Collection[str]
 ) -> bool:
-    """Run what `pending_of` chooses by the states and wait for it; return whether every run has ended with a result."""
+    """Run what is missing of the chosen runs and wait for it; return whether each of them has ended with a result."""
     parents = parents_of(made)
     states = look(store, parents).states
-    pending = {id_: parents[id_] for id_ in pending_of(states)}
+    pending = {id_: parents[id_] for id_ in pending_of(store, made, states, chosen, retried)}
     console.print(
         f"{made.sweep.name}: {len(pending)} of {len(made.runs)} runs to do, {sum(s == 'done' for s in states.values())} done"
     )
@@ -35,16 +35,16 @@ def run_here(
         waiting = sorted(chains(pending), key=lambda chain: -sum(cost.seconds(made.runs[id_]) or 0.0 for id_ in chain))
         launcher = LocalLauncher(store, place, jobs or place.num_jobs, waiting, parents)
         try:
-            _wait(launcher, store, made, cost)
+            _wait(launcher, store, made, {id_: cost.seconds(made.runs[id_]) or 0.0 for id_ in chosen})
         finally:
             launcher.close()
     seen = look(store, parents)
     print_states(made, seen, store, verbose=False)
-    return seen.count("done", "diverged") == len(made.runs)
+    return all(seen.states[id_] in ("done", "diverged") for id_ in chosen)
 
 
-def _wait(launcher: LocalLauncher, store: Store, made: Plan, cost: CostModel) -> None:
-    """Move the launcher on until it is over, showing progress; after Ctrl-C, until its jobs have saved."""
+def _wait(launcher: LocalLauncher, store: Store, made: Plan, seconds: Mapping[str, float]) -> None:
+    """Move the launcher on until it is over, showing progress by estimated seconds; after Ctrl-C, until its jobs have saved."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     asked_to_stop = False
@@ -55,7 +55,6 @@ def _wait(launcher: LocalLauncher, store: Store, made: Plan, cost: CostModel) ->
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     names, parents = run_names(made), parents_of(made)
-    seconds = {id_: cost.seconds(run) or 0.0 for id_, run in made.runs.items()}
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
     known: dict[str, State] = {}
     started, already = time.monotonic(), None
@@ -69,7 +68,7 @@ def _wait(launcher: LocalLauncher, store: Store, made: Plan, cost: CostModel) ->
                     console.print("stopping: running runs save first")
                     launcher.stop()
                     asked_to_stop = False
-                done = sum(seconds[i] * share_done(store, i, made.runs[i], s) for i, s in states.items())
+                done = sum(part * share_done(store, i, made.runs[i], states[i]) for i, part in seconds.items())
                 already = done if already is None else already
                 elapsed = time.monotonic() - started
                 rate = (done - already) / elapsed if elapsed > 5 else 0.0

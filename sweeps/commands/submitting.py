@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of
-from sweeps.commands.pending import RETRIED, pending_of, prepare_runs
+from sweeps.commands.pending import RETRIED, prepare_runs
 from sweeps.commands.show import console, print_states
 from vmae.errors import ConfigError, near
 from vmae.study import Plan
@@ -59,7 +59,7 @@ def submit(
         prepare_runs(store, made, place.runtime)
         if prepare:
             console.print(f"{len(made.runs)} run directories in {store.root}")
-        elif not run_here(store, made, place, jobs, lambda states: pending_of(store, made, states, chosen, retried)):
+        elif not run_here(store, made, place, jobs, chosen, retried):
             console.print(f"not everything is done; after mending: python -m sweeps submit {made.sweep.name} --retry failed")
             raise typer.Exit(1)
         return

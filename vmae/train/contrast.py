@@ -2,9 +2,7 @@
 
 import math
 
-import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from vmae.config import ContrastConfig, PretrainRun
@@ -16,7 +14,7 @@ from vmae.errors import ConfigError
 from vmae.model.contrast import MoCo, contrast, momentum_at
 from vmae.train.checkpoint import save_weights
 from vmae.train.distributed import World
-from vmae.train.heldout import MASK_EPOCH
+from vmae.train.heldout import MASK_EPOCH, below_floor
 from vmae.train.setup import INIT_STEP, autocast, seed_step
 from vmae.train.training import Outcome, Place, Training
 
@@ -105,15 +103,12 @@ def judge(model: MoCo, run: PretrainRun, config: ContrastConfig, source: FrameSo
         hits.append(scores.argmax(dim=1) == places ^ 1)
     chance = math.log(batches.batch_size)
     gaps = torch.cat(losses).double().cpu().numpy() - chance
-    half = float(stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / len(gaps) ** 0.5) if len(gaps) > 1 else np.inf
     spread = torch.cat(features)
     return {
         "loss_heldout": float(gaps.mean()) + chance,
         "floor_chance": chance,
         "best_floor": "chance",
-        "floor_gap": float(gaps.mean()),
-        "floor_gap_ci": half if np.isfinite(half) else None,
-        "beats_floors": bool(gaps.mean() + half < 0),
+        **below_floor(gaps),
         "num_heldout": len(gaps),
         "retrieval_top1": 100 * float(torch.cat(hits).float().mean()),
         "retrieval_chance": 100 / batches.batch_size,

@@ -131,7 +131,13 @@ def test_released_and_hugging_face_names_meet_in_one_model(wide):
 
 
 @pytest.mark.parametrize(
-    ("size", "pretraining", "finetuning"), [("vit_s", 218, 162), ("vit_b", 218, 162), ("vit_l", 478, 318), ("vit_h", 582, 422)]
+    ("size", "pretraining", "finetuning"),
+    [
+        ("vit_s", 218, 162),
+        ("vit_b", 218, 162),
+        pytest.param("vit_l", 478, 318, marks=pytest.mark.slow),
+        pytest.param("vit_h", 582, 422, marks=pytest.mark.slow),
+    ],
 )
 def test_sizes_have_the_released_tensors_and_parameters(recipe, size, pretraining, finetuning):
     """Tensor counts of the released files; parameters of transformers' models and, rounded, of the paper's Table 5."""

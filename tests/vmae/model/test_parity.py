@@ -28,7 +28,7 @@ VIT_S = (
     EncoderConfig(width=384, depth=12, num_heads=6),
     DecoderConfig(width=192, depth=4, num_heads=3),
 )
-SIZES = [pytest.param(SMALL, id="small"), pytest.param(VIT_S, id="vit_s")]
+SIZES = [pytest.param(SMALL, id="small"), pytest.param(VIT_S, id="vit_s", marks=pytest.mark.slow)]
 
 
 def theirs(size, kind, **more):
