@@ -146,7 +146,7 @@ def collect(
     from analysis.index import collect_runs
 
     found = collect_runs((runs or default_root()).absolute())
-    typer.echo(f"{len(found.frame)} runs in {found.file}: {found.num_read} read now, {len(found.frame) - found.num_read} known")
+    typer.echo(f"{len(found.table)} runs in {found.file}: {found.num_read} read now, {len(found.table) - found.num_read} known")
     for problem in found.problems:
         typer.echo(f"cannot be used: {problem}")
     if out:

@@ -3,23 +3,27 @@
 Only results that changed since are read again. What cannot be used is named and left out; it never stops the others.
 """
 
+import functools
 import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vmae.errors import ResultsError, near
 from vmae.files import write_atomic
 
-SCHEMA = "1"  # raising it rebuilds every index
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "2"  # raising it rebuilds every index
 NOT_RUNS = ("sweeps", "jobs", "code")  # folders of a store that are no runs
 FORMATS = (".csv", ".parquet")
+INDEX = "run_id"
 FACTS = ("commit", "dirty", "gpu", "cpu", "host", "device", "num_ranks", "at", "synthetic")
 
 
@@ -28,15 +32,21 @@ class Index:
     """All finished runs.
 
     Attributes:
-        frame: by run id; columns `stage`, `status`, `metrics.*`, `compute.*`, `provenance.*`, `config.*` (leaves), `stamp`.
+        table: a row per run.
         num_read: results that were read this time.
         problems: directories and results that cannot be used, each in a sentence.
     """
 
     file: Path
-    frame: pd.DataFrame
+    table: pa.Table
     num_read: int
     problems: tuple[str, ...]
+
+    @functools.cached_property
+    def frame(self) -> "pd.DataFrame":
+        """By run id; columns `stage`, `status`, `metrics.*`, `compute.*`, `provenance.*`, `config.*` (leaves), `stamp`."""
+        frame: pd.DataFrame = self.table.to_pandas()
+        return frame
 
     def export(self, path: Path) -> None:
         """Write the frame as csv or parquet, by the ending; ResultsError for another one."""
@@ -52,27 +62,27 @@ def collect_runs(root: Path) -> Index:
     """Bring `<root>/index.parquet` up to date and return it; ResultsError if there is no such folder."""
     if not root.is_dir():
         raise ResultsError(f"no runs at {root}")
+    # Without pandas until something changed: importing it is half of what a warm index takes.
     file, known = root / "index.parquet", _read(root / "index.parquet")
-    stamps = dict(zip(known.index, known["stamp"], strict=True)) if len(known) else {}
+    stamps = dict(zip(known[INDEX].to_pylist(), known["stamp"].to_pylist(), strict=True)) if known else {}
     rows: dict[str, dict[str, Any]] = {}
     kept, problems = [], []
     for id_, stamp in sorted(_runs(root)):
+        if stamp is not None and stamps.get(id_) == stamp:
+            kept.append(id_)
+            continue
         folder = root / id_
         if stamp is None:
             problems.append(f"{folder}: no config.json, so it is no run")
-            continue
-        if stamps.get(id_) == stamp:
-            kept.append(id_)
             continue
         try:
             rows[id_] = _row(folder) | {"stamp": stamp}
         except (ResultsError, KeyError, TypeError, ValueError, OSError) as error:
             problems.append(f"{folder}: {_reason(error)}")
-    if not rows and len(kept) == len(known):
-        return Index(file, known, 0, tuple(problems))
-    table = _table(_ordered(pd.concat([known.loc[kept], _framed(rows)]) if kept else _framed(rows)))
-    write_atomic(file, lambda temporary: pq.write_table(table, temporary))
-    return Index(file, table.to_pandas(), len(rows), tuple(problems))
+    if known is None or rows or len(kept) != len(stamps):
+        known = _table(_ordered(_joined(known, kept, rows)))
+        write_atomic(file, lambda temporary: pq.write_table(known, temporary))
+    return Index(file, known, len(rows), tuple(problems))
 
 
 def _runs(root: Path) -> Iterator[tuple[str, str | None]]:
@@ -81,7 +91,7 @@ def _runs(root: Path) -> Iterator[tuple[str, str | None]]:
         folders = [e.name for e in entries if e.is_dir() and e.name not in NOT_RUNS and not e.name.startswith(".")]
     for name in folders:
         try:
-            found = (root / name / "result.json").stat()
+            found = os.stat(f"{root}/{name}/result.json")  # noqa: PTH116: three times as fast, ten thousand times
         except FileNotFoundError:
             if not any((root / name / file).exists() for file in ("config.json", "adopted.json")):
                 yield name, None
@@ -120,12 +130,17 @@ def _reason(error: Exception) -> str:
     return f"has no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _framed(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame.from_dict(rows, orient="index") if rows else pd.DataFrame({"stamp": []})
+def _joined(known: pa.Table | None, kept: list[str], rows: dict[str, dict[str, Any]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    new = pd.DataFrame.from_dict(rows, orient="index") if rows else pd.DataFrame({"stamp": []})
+    return pd.concat([known.to_pandas().loc[kept], new]) if known and kept else new
 
 
-def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
+def _ordered(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Return the frame in an order that does not depend on when which run was read; mixed columns as text."""
+    import pandas as pd
+
     frame = frame.sort_index()[sorted(frame.columns)]
     for column in (name for name in frame if pd.api.types.is_object_dtype(frame[name])):
         kinds = {type(value) for value in frame[column] if value is not None and value == value}
@@ -136,18 +151,15 @@ def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _table(frame: pd.DataFrame) -> pa.Table:
-    table = pa.Table.from_pandas(frame)
+def _table(frame: "pd.DataFrame") -> pa.Table:
+    table = pa.Table.from_pandas(frame.rename_axis(INDEX))
     return table.replace_schema_metadata({**(table.schema.metadata or {}), b"vmae": SCHEMA.encode()})
 
 
-def _read(file: Path) -> pd.DataFrame:
-    """Return the index as it is on disk; empty where it is absent, damaged or of another schema."""
+def _read(file: Path) -> pa.Table | None:
+    """Return the index as it is on disk; None where it is absent, damaged or of another schema."""
     try:
-        table = pq.read_table(file)
+        table = pq.ParquetFile(file).read()  # read_table imports pandas
     except (OSError, pa.ArrowException):
-        return pd.DataFrame({"stamp": []})
-    if (table.schema.metadata or {}).get(b"vmae") != SCHEMA.encode():
-        return pd.DataFrame({"stamp": []})
-    frame: pd.DataFrame = table.to_pandas()
-    return frame
+        return None
+    return table if (table.schema.metadata or {}).get(b"vmae") == SCHEMA.encode() else None

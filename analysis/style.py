@@ -57,7 +57,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         "svg": {"Date": None, "Creator": None},
     }
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in undated]
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     # Measured once for all three: "tight" would draw each file twice.
     box = figure.get_tightbbox(figure.canvas.get_renderer()).padded(PAD_IN)  # type: ignore[attr-defined]
     for path, metadata in zip(paths, undated.values(), strict=True):

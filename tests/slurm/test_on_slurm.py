@@ -1,68 +1,18 @@
 """Sweeps on a real SLURM: submitted once, interrupted in every way, never lost, never doubled, and told truly."""
 
-import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
-from helpers import ROOT, clean_environment
+from commands import Sweeps
+from helpers import ROOT
 
 from vmae.results import read_metrics
-from vmae.runs import Store
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
-PROFILE = """kind = "slurm"
-partition = "main"
-time = "5"
-{more}
-[runtime]
-num_threads = 1
-device = "cpu"
-checkpoint_every_s = 0.3
-"""
 TWO = ("--only", "arm=tube 0.75", "--only", "arm=tube 0.9")  # arms, six runs
 LONG = ("--set", "pretrain.optim.epochs=150", "--only", "stage=pretrain", "--only", "arm=tube 0.75")
-
-
-class Sweeps:
-    """The command, with a store of its own."""
-
-    def __init__(self, folder, data_root, more=""):
-        self.store = Store(folder / "runs")
-        self.profile = folder / "cluster.toml"
-        self.profile.write_text(PROFILE.format(more=more))
-        self.environment = clean_environment(VMAE_RUNS=str(self.store.root), VMAE_DATA=str(data_root))
-
-    def __call__(self, *words, check=True):
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=ROOT, env={**self.environment, **slurm_only()}, capture_output=True, text=True
-        )
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def submit(self, *more, check=True):
-        return self("sweeps", "submit", "smoke", "--profile", str(self.profile), *more, check=check)
-
-    def rows(self, *more):
-        return json.loads(self("sweeps", "status", "smoke", "--json", *more))
-
-    def states(self, *more):
-        return {row["id"]: row["state"] for row in self.rows(*more)}
-
-    def until(self, condition, limit_s=240):
-        deadline = time.monotonic() + limit_s
-        while not condition():
-            assert time.monotonic() < deadline, self("sweeps", "status", "smoke", "--all")
-            time.sleep(0.3)
-
-    def until_over(self, bed):
-        self.until(lambda: not bed.call("squeue", "-h", "-p", "main", "-t", "PD,R,CG,CF").strip())
-
-
-def slurm_only():
-    return {name: value for name, value in os.environ.items() if name in ("SLURM_CONF", "PATH")}
 
 
 @pytest.fixture

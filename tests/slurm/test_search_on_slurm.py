@@ -1,0 +1,63 @@
+"""A search on a real SLURM: its coordinator and its jobs are shot and preempted; the trials are those of an undisturbed one."""
+
+import os
+import signal
+from itertools import cycle
+
+import pytest
+from commands import Sweeps
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+SEARCH = ("sweeps", "search", "lr_per_mask", "--preset", "tiny", "--trials", "3")
+NUM_BLOWS = 9
+
+
+def told(sweeps):
+    """Per cell: number, state, values and objective of each trial."""
+    cells = sweeps.store.read_search("lr_per_mask-tiny")["cells"]
+    return {
+        cell["arm"]: [(trial["number"], trial["state"], trial["params"], trial["value"]) for trial in cell["trials"]]
+        for cell in cells
+    }
+
+
+def working(sweeps):
+    """A process that works on a run, and its SLURM job; None while there is none."""
+    for claim in sweeps.store.root.glob("*/claim.json"):
+        place = sweeps.store.run(claim.parent.name)
+        held = place.held_claim()
+        if held is not None and (job := place.read_submission().get("job_id")):
+            return held.owner()["pid"], job
+    return None
+
+
+def test_a_search_that_is_shot_again_and_again_is_the_undisturbed_one(plain, tmp_path, data_root):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    here, there = (Sweeps(tmp_path / name, data_root) for name in ("here", "there"))
+    words = (*SEARCH, "--profile", str(there.profile), "--every", "1")
+    coordinator = there.start(*words)
+    for blow, _ in zip(cycle(("coordinator", "kill9", "preempt")), range(NUM_BLOWS), strict=False):
+        there.until(lambda: coordinator.poll() is not None or working(there))
+        if not (found := working(there)):
+            break
+        pid, job = found
+        if blow == "coordinator":
+            coordinator.kill()
+            coordinator.communicate()
+            coordinator = there.start(*words)
+        elif blow == "kill9":
+            os.kill(pid, signal.SIGKILL)
+        else:
+            plain.call("scancel", "--signal=USR2", job)
+    text, _ = coordinator.communicate()
+    while coordinator.returncode:  # a round whose runs were killed too often ends the command; the same one goes on
+        assert "nothing of this round was told" in text, text
+        coordinator = there.start(*words)
+        text, _ = coordinator.communicate()
+    here(*SEARCH, "--jobs", "2")
+    assert told(there) == told(here)
+    assert {arm: len(trials) for arm, trials in told(there).items()} == dict.fromkeys(told(here), 3)
+    runs = [there.store.run(file.parent.name) for file in there.store.root.glob("*/result.json")]
+    assert len(runs) == 28, "per cell a pre-training, three fine-tunings and three evaluations"
+    assert max(len(run.read_starts()) for run in runs) > 1, "nothing was interrupted"
