@@ -91,7 +91,8 @@ def _runs(root: Path) -> Iterator[tuple[str, str | None]]:
         folders = [e.name for e in entries if e.is_dir() and e.name not in NOT_RUNS and not e.name.startswith(".")]
     for name in folders:
         try:
-            found = os.stat(f"{root}/{name}/result.json")  # noqa: PTH116: three times as fast, ten thousand times
+            # Not through Path, which takes three times as long, ten thousand times.
+            found = os.stat(f"{root}/{name}/result.json")  # noqa: PTH116
         except FileNotFoundError:
             if not any((root / name / file).exists() for file in ("config.json", "adopted.json")):
                 yield name, None

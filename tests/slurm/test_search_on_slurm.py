@@ -38,7 +38,7 @@ def test_a_search_that_is_shot_again_and_again_is_the_undisturbed_one(plain, tmp
     words = (*SEARCH, "--profile", str(there.profile), "--every", "1")
     coordinator = there.start(*words)
     for blow, _ in zip(cycle(("coordinator", "kill9", "preempt")), range(NUM_BLOWS), strict=False):
-        there.until(lambda: coordinator.poll() is not None or working(there))
+        there.until(lambda process=coordinator: process.poll() is not None or working(there))
         if not (found := working(there)):
             break
         pid, job = found
