@@ -12,7 +12,7 @@ from helpers import ROOT, clean_environment
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ON_ANALYSIS = (ROOT / "docs" / "analysis.md").read_text(encoding="utf-8")
 # The same commands at a size that takes seconds.
-SMALLER = {"quick": "tiny", "demo": "smoke", "masking": "smoke", "tube 0.75": "tube 0.9", "scratch": "frame 0.875"}
+SMALLER = {"quick": "tiny", "demo": "smoke", "masking": "smoke", "tube 0.75": "tube 0.9", "scratch": "frame 0.875", "0,1": "1"}
 
 
 def commands():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, clean_environment, run_chain
+from ranks import Rank, python
 
 from vmae.errors import Interrupted, RunDirError, Stuck
 from vmae.identity import run_id
@@ -35,15 +36,21 @@ def fakes(tmp_path):
     return {"PATH": f"{folder}:{os.environ['PATH']}", "REQUEUES": str(tmp_path / "requeues")}
 
 
-def start(code, fakes, rank=0, size=1, restart=0):
-    """A task of job 12 as srun starts it; it would wait ten minutes for SLURM to end it, here a second."""
+# A job would wait ten minutes for SLURM to end it, here a second.
+HASTE = "import vmae.job as job\njob.LEAVE_S = 1\njob.PACK_S = 20\n"
+
+
+def task_environment(fakes, rank=0, size=1, restart=0):
+    """What srun tells a task of job 12."""
     facts = {"JOB_ID": 12, "PROCID": rank, "NTASKS": size, "LOCALID": rank, "RESTART_COUNT": restart}
     given = {f"SLURM_{name}": str(value) for name, value in facts.items()}
-    environment = clean_environment(**fakes, **given, SUBMITIT_EXECUTOR="slurm")
-    program = f"import vmae.job as job\njob.LEAVE_S = 1\njob.PACK_S = 20\n{code}"
-    return subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return clean_environment(**fakes, **given, SUBMITIT_EXECUTOR="slurm")
+
+
+def start(code, fakes, rank=0, size=1, restart=0):
+    """A task as srun starts it."""
+    environment, piped = task_environment(fakes, rank, size, restart), {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen([sys.executable, "-c", HASTE + code], cwd=ROOT, env=environment, text=True, **piped)
 
 
 def prepare(store, recipe, runtime, stage="pretrain", **settings):
@@ -122,10 +129,13 @@ def test_two_ranks_stopped_at_any_step_equal_two_that_are_not(recipe, store, tmp
     for place, is_stopped in zip(places, (False, True), strict=True):
         code = f"job.RunJob([{str(place.path)!r}])()"
         while not place.result.exists():
-            tasks = [start(stop * (rank == 1 and is_stopped) + code, fakes, rank, 2, num_starts) for rank in (0, 1)]
-            said = [task.communicate(timeout=120)[0] for task in tasks]
+            tasks = [
+                Rank(task_environment(fakes, rank, 2, num_starts), python, HASTE + stop * (rank == 1 and is_stopped) + code)
+                for rank in (0, 1)
+            ]
+            ends = [task.join() for task in tasks]
             expected = 0 if place.result.exists() else INTERRUPTED
-            assert [task.returncode for task in tasks] == [expected] * 2, said
+            assert [status for status, _ in ends] == [expected] * 2, ends
             num_starts += 1
     assert [line["step"] for line in places[1].read_starts()] == [0, 1, 2], "stopped after every step"
     assert numbers(places[0]) == numbers(places[1])

@@ -2,16 +2,14 @@
 
 import math
 import signal
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, clean_environment, run_chain
+from helpers import run_chain
 from hypothesis import given
 from hypothesis import strategies as st
+from ranks import run_as_torchrun_does
 
 from vmae.arms import As
 from vmae.cost import flops_per_clip, num_clips
@@ -151,23 +149,7 @@ def test_two_ranks_give_the_run_of_one(finished, recipe, tmp_path, runtime):
     place = Store(tmp_path).run(results["pretrain"].run_id)
     place.create(recipe.runs()[0])
     place.runtime.write_text(runtime.model_dump_json())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "vmae", "run", str(place.path)]
-    ranks = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for r in range(2)
-    ]
-    texts = [rank.communicate(timeout=120)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], texts
+    run_as_torchrun_does(place.path, 2)
     torch.testing.assert_close(torch.tensor(losses(place)), torch.tensor(losses(store.run(place.id))), rtol=2e-4, atol=1e-5)
     # By what the models say: a softmax and batch norms undo some biases, whose gradients are rounding that Adam makes large.
     clips, said = torch.rand(8, 3, 16, 32, 32, generator=torch.Generator().manual_seed(0)), []

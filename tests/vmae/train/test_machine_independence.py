@@ -1,13 +1,13 @@
 """The maths does not depend on the machine: ranks, micro-batches and loader workers change nothing but the last digits."""
 
 import os
-import socket
-import subprocess
+import resource
 import sys
 
 import pytest
 import torch
-from helpers import ROOT, clean_environment, run_chain
+from helpers import run_chain
+from ranks import run_as_torchrun_does
 
 from vmae.data.clips import TrainBatches, load
 from vmae.data.source import frames_of, labels_of, manifest_of
@@ -16,6 +16,7 @@ from vmae.results import read_metrics
 from vmae.runs import Store
 from vmae.sections import MixConfig
 from vmae.train.checkpoint import load_weights
+from vmae.train.distributed import keep_freed_memory
 from vmae.train.mixing import Mixer
 
 
@@ -57,27 +58,12 @@ def test_reading_without_the_cache_changes_no_bit(recipe, store, reference, runt
 
 
 def test_two_ranks_give_the_run_of_one(recipe, store, reference, runtime):
-    """torchrun's environment with gloo on the CPU, through the same command."""
+    """torchrun's environment with gloo on the CPU."""
     for run in recipe.runs():
         place = store.run(run_id(run))
         place.create(run)
         place.runtime.write_text(runtime.model_dump_json())
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        ranks = [
-            subprocess.Popen(
-                [sys.executable, "-m", "vmae", "run", str(place.path)],
-                cwd=ROOT,
-                env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for r in range(2)
-        ]
-        texts = [rank.communicate(timeout=120)[0] for rank in ranks]
-        assert [rank.returncode for rank in ranks] == [0, 0], texts
+        run_as_torchrun_does(place.path, 2)
         result, expected = place.read_result(), reference.run(place.id).read_result()
         assert result.provenance["num_ranks"] == 2
         if run.stage == "evaluate":
@@ -85,6 +71,17 @@ def test_two_ranks_give_the_run_of_one(recipe, store, reference, runtime):
             assert result.metrics["top1"] == pytest.approx(expected.metrics["top1"], abs=100 / 32 + 1e-9)
         else:
             assert_close_runs(place, reference.run(place.id))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_what_a_step_frees_the_next_one_gets():
+    """Else the kernel takes and zeroes each page again, 50 x 2,000 of them here."""
+    assert keep_freed_memory()
+    torch.ones(2_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        torch.ones(2_000_000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 2000
 
 
 @pytest.fixture(scope="module")
