@@ -4,7 +4,7 @@ Expected: tube masking is best around 0.9 and falls off below 0.75 (figure on th
 1.3 points on SSv2 and 0.5 on K400, and frame masking at 7/8 is far behind (Table 1b: 69.6, 68.3, 61.5 on SSv2). Whether
 random masking prefers a lower ratio the paper does not say; mae_st's best for random is 0.9 too.
 
-Cost: fifteen pre-trainings and sixteen fine-tunings per data set and seed; the ten arms of the demo take about thirteen minutes
+Cost: fifteen pre-trainings and sixteen fine-tunings per data set and seed; the ten arms of the demo take about fourteen minutes
 on two cores.
 """
 

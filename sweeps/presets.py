@@ -32,7 +32,7 @@ def quick(labels: str) -> Recipe:
             decoder=DecoderConfig(width=64, depth=1, **shape),  # type: ignore[arg-type]
             target="raw",
             optim=OptimConfig(
-                epochs=13, warmup_epochs=0.5, batch_size=8, base_lr=64e-3, min_base_lr=0.0, weight_decay=0.05, grad_clip_norm=1.0
+                epochs=9, warmup_epochs=0.5, batch_size=8, base_lr=64e-3, min_base_lr=0.0, weight_decay=0.05, grad_clip_norm=1.0
             ),
             precision="fp32",
         ),
@@ -56,7 +56,7 @@ def _contrast() -> ContrastConfig:
     return ContrastConfig(
         data=EmbeddedSet(size="quick"),
         clip=FinetuneClipConfig(frame_stride=1, roll=True),
-        optim=OptimConfig(epochs=13, warmup_epochs=1, batch_size=50, base_lr=5e-3, min_base_lr=0.0, weight_decay=0.05),
+        optim=OptimConfig(epochs=9, warmup_epochs=1, batch_size=50, base_lr=5e-3, min_base_lr=0.0, weight_decay=0.05),
         head_width=256,
         embedding_width=64,
         precision="fp32",
