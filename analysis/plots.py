@@ -182,7 +182,7 @@ def reconstruction_sheet(study: Study, by: str = "kind", num_frames: int = 8) ->
 
 def _spread(content: Mapping[str, Any], num_frames: int) -> list[int]:
     """Return which of a clip's frames are shown: evenly spread, the first and the last among them."""
-    return np.linspace(0, content["original"].shape[1] - 1, num_frames).round().astype(int).tolist()  # type: ignore[no-any-return]
+    return [round(frame) for frame in np.linspace(0, content["original"].shape[1] - 1, num_frames).tolist()]
 
 
 def _sheet(sheets: list[tuple[str, Any]], num_frames: int) -> Figure:

@@ -1,6 +1,7 @@
 """What tests share besides fixtures: the checkout's root, running a chain in this process, a clean environment."""
 
 import os
+import socket
 from pathlib import Path
 
 from vmae.identity import run_id
@@ -29,3 +30,10 @@ def clean_environment(**more: str) -> dict[str, str]:
     """The environment for a subprocess: this one's, threads limited, nothing of ours set."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VMAE_", "MAKE"))}
     return kept | {"OMP_NUM_THREADS": "1"} | more
+
+
+def free_port() -> int:
+    """A local port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -3,14 +3,12 @@
 import functools
 import multiprocessing
 import os
-import socket
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers import ROOT, clean_environment
+from helpers import ROOT, clean_environment, free_port
 
 PRELOADED = ["vmae.job", "vmae.train.pretrain", "vmae.train.finetune", "vmae.train.evaluate", "vmae.train.contrast"]
 
@@ -27,8 +25,8 @@ class Rank:
     """A process that runs `work(*arguments)` in an environment of its own, all it says in a file."""
 
     def __init__(self, environment: dict[str, str], work: Callable, *arguments: object) -> None:
-        self.said = Path(tempfile.mkdtemp(prefix="rank-")) / "said"
-        self.process = _fresh().Process(target=_become, args=(environment, self.said, work, arguments))
+        self.said = tempfile.NamedTemporaryFile("r", prefix="rank-")  # noqa: SIM115
+        self.process = _fresh().Process(target=_become, args=(environment, self.said.name, work, arguments))
         self.process.start()
 
     def join(self, limit_s: float = 120) -> tuple[int | None, str]:
@@ -37,26 +35,17 @@ class Rank:
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
-        return self.process.exitcode, self.said.read_text()
+        return self.process.exitcode, self.said.read()
 
 
-def _become(environment: dict[str, str], said: Path, work: Callable, arguments: tuple) -> None:
+def _become(environment: dict[str, str], said: str, work: Callable, arguments: tuple) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
-    out = os.open(said, os.O_WRONLY | os.O_CREAT)
+    out = os.open(said, os.O_WRONLY | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    try:
-        work(*arguments)
-    except SystemExit:
-        raise
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
-    finally:
-        sys.stdout.flush()
+    work(*arguments)
 
 
 def vmae(*words: str) -> None:
@@ -74,10 +63,7 @@ def python(code: str) -> None:
 
 def run_as_torchrun_does(path: Path, num_ranks: int) -> None:
     """Work on a run directory with `num_ranks` ranks over gloo; AssertionError with what they said if one fails."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    where = {"WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    where = {"WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = [Rank(clean_environment(RANK=str(r), LOCAL_RANK=str(r), **where), vmae, "run", str(path)) for r in range(num_ranks)]
     ends = [rank.join() for rank in ranks]
     assert [code for code, _ in ends] == [0] * num_ranks, ends

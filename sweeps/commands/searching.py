@@ -143,7 +143,7 @@ def export(
     file = to or Path(__file__).parent.parent / f"tuned_{asked.name.replace('-', '_')}.py"
     if file.exists():
         raise RunDirError(f"{file} is there already; remove it, or choose another file with --to")
-    file.write_text(declaration(summary, asked), encoding="utf-8")
+    file.write_text(declaration(summary), encoding="utf-8")
     console.print(f"{file}: python -m sweeps submit {file.stem}", markup=False)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.scales import scale
-from sweeps.searching.declared import Asked
 from vmae.arms import Arm
 from vmae.errors import ConfigError, RunDirError
 from vmae.provenance import provenance
@@ -24,7 +23,7 @@ SWEEP = tuned_sweep(__doc__, {name!r}, {preset!r}, {seeds!r}, WINNERS)
 '''
 
 
-def declaration(summary: Mapping[str, Any], asked: Asked) -> str:
+def declaration(summary: Mapping[str, Any]) -> str:
     """Return the text of the file; RunDirError while trials are open or where a cell has no completed one."""
     winners = []
     for cell in summary["cells"]:
@@ -43,8 +42,8 @@ def declaration(summary: Mapping[str, Any], asked: Asked) -> str:
         **{key: summary[key] for key in ("search", "metric", "split", "num_trials", "sampler", "at")},
         commit=provenance().get("commit") or "unknown",
         winners=pprint.pformat(json.loads(json.dumps(winners)), width=120, sort_dicts=False),
-        name=f"tuned_{asked.name.replace('-', '_')}",
-        preset=asked.preset,
+        name=f"tuned_{summary['search'].replace('-', '_')}",
+        preset=summary["preset"],
         seeds=tuple(summary["winner_seeds"]),
     )
 
