@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -50,6 +51,16 @@ class Study:
     def ablation(self, name: str) -> Mapping[str, Any]:
         """Return what the plan says of an ablation."""
         return next(ablation for ablation in self.plan["ablations"] if ablation["name"] == name)
+
+    @cached_property
+    def done_cells(self) -> Mapping[tuple[str, str, str], pd.DataFrame]:
+        """The done replicates by ablation, data set and arm; cells without any are absent."""
+        done = self.replicates[self.replicates["state"] == "done"]
+        return dict(iter(done.groupby(["ablation", "dataset", "arm"], sort=False)))  # type: ignore[arg-type]
+
+    def finished(self, ablation: str, dataset: str, arm: str) -> pd.DataFrame:
+        """Return the done replicates of one cell, perhaps none."""
+        return self.done_cells.get((ablation, dataset, arm), self.replicates.iloc[:0])
 
     def run_dir(self, id_: str) -> RunDir:
         """Return the directory of a run."""

@@ -1,7 +1,8 @@
 """Which figures a study's results allow, drawn from the plan's content; each with a caption that says what it shows."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -58,18 +59,31 @@ def draw_all(study: Study, cells: pd.DataFrame, folder: Path, only: str | None =
     Raises:
         ResultsError: unknown kind, with the near word.
     """
+    with drawing(study, cells, folder, only, num_workers) as drawn:
+        return drawn()
+
+
+@contextmanager
+def drawing(
+    study: Study, cells: pd.DataFrame, folder: Path, only: str | None = None, num_workers: int = 1
+) -> Iterator[Callable[[], list[Drawn]]]:
+    """Let processes draw while the caller does something else; yield what waits for them, showing progress. See `draw_all`."""
     if only is not None and only not in (known := (*OF_TABLES, *OF_STUDIES)):
         raise ResultsError(f"no figure {only!r}{near(only, known)}")
     tasks = [task for task in _tasks(study, cells) if only in (None, task.kind)]
     drawer = _Drawer(study, cells, folder)
-    with Progress(console=Console(stderr=True), transient=True, disable=len(tasks) < NUM_MANY) as bar:
-        if num_workers > 1 and len(tasks) >= NUM_MANY:
-            # Spawned, not forked: the caller may hold threads.
-            with ProcessPoolExecutor(num_workers, get_context("spawn"), _become, (drawer,)) as pool:
-                drawn = list(bar.track(pool.map(_draw_there, tasks, chunksize=2), len(tasks), description="figures"))
-        else:
-            drawn = [drawer.draw(task) for task in bar.track(tasks, description="figures")]
-    return [one for one in drawn if one]
+
+    def wait(found: Iterable[Drawn | None]) -> list[Drawn]:
+        with Progress(console=Console(stderr=True), transient=True, disable=len(tasks) < NUM_MANY) as bar:
+            return [one for one in bar.track(found, len(tasks), description="figures") if one]
+
+    if num_workers > 1 and len(tasks) >= NUM_MANY:
+        # Spawned, not forked: the caller may hold threads.
+        with ProcessPoolExecutor(num_workers, get_context("spawn"), _become, (drawer,)) as pool:
+            found = pool.map(_draw_there, tasks, chunksize=2)
+            yield lambda: wait(found)
+    else:
+        yield lambda: wait(map(drawer.draw, tasks))
 
 
 def _tasks(study: Study, cells: pd.DataFrame) -> Iterator[_Task]:

@@ -11,7 +11,7 @@ from analysis.claims import CLAIMS, Check, Claim
 from analysis.collect import Study
 from analysis.compare import Difference, holm, over_seeds
 from analysis.formats import markdown
-from analysis.table import difference, finished
+from analysis.table import difference
 
 NOT_RUN = "not run"
 ONE_SEED = "one seed"  # of which a difference between best ratios has no error
@@ -39,10 +39,9 @@ def findings(study: Study) -> list[Finding]:
     return [finding for claim in CLAIMS for finding in judged.get(claim.id, [Finding(claim, None, "", _unasked(claim))])]
 
 
-def page(study: Study) -> str:
-    """Return the findings as markdown."""
+def page(study: Study, found: Sequence[Finding]) -> str:
+    """Return a study's findings as markdown."""
     title = f"# Findings: {study.name}{' (SYNTHETIC)' if study.is_synthetic else ''}"
-    found = findings(study)
     return f"{title}\n\n{summary(found)}\n\n{markdown(as_table(found))}\n"
 
 
@@ -98,7 +97,7 @@ def _asked(study: Study) -> Iterator[tuple[Claim, Check, str]]:
 def _compare(study: Study, check: Check, dataset: str) -> tuple[Difference | None, tuple[str, ...]]:
     if check.kind == "lower ratio":
         return _compare_ratios(study, check, dataset)
-    mine, other = (finished(study, check.ablation, dataset, arm) for arm in (check.arm, check.versus))
+    mine, other = (study.finished(check.ablation, dataset, arm) for arm in (check.arm, check.versus))
     if mine.empty or other.empty:
         return None, ()
     return difference(study, mine, other), (*mine["run.evaluate"], *other["run.evaluate"])

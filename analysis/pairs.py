@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.collect import Study
 from analysis.compare import POWER, bootstrap, estimate, over_seeds, over_videos
-from analysis.table import finished, paired_predictions
+from analysis.table import paired_predictions
 from vmae.errors import ResultsError, near
 from vmae.recipe import leaves
 
@@ -33,7 +33,7 @@ def compare_arms(study: Study, arm: str, other: str, ablation: str | None = None
 
 
 def _compare(study: Study, ablation: str, dataset: str, arm: str, other: str) -> Iterator[str]:
-    done = [finished(study, ablation, dataset, name) for name in (arm, other)]
+    done = [study.finished(ablation, dataset, name) for name in (arm, other)]
     for name, part in zip((arm, other), done, strict=True):
         found = estimate(list(part["evaluate.top1"])) if len(part) else None
         yield f"{name}: top-1 {found.text()} %" if found else f"{name}: no finished run"

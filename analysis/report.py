@@ -1,15 +1,15 @@
 """reports/<sweep>/: report.md, report.html, findings.md, tables, figures; of finished runs alone, the same bytes every time."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.collect import Study, hardware
-from analysis.figures import Drawn, draw_all
-from analysis.findings import as_table, findings, page, summary
+from analysis.figures import Drawn, drawing
+from analysis.findings import Finding, as_table, findings, page, summary
 from analysis.formats import latex, markdown, pretraining_table, results_table
 from analysis.html import Section, config_details, write_html
 from analysis.table import cell_table
@@ -44,21 +44,26 @@ def write_report(study: Study, folder: Path) -> Report:
             f"sweep {study.name}: no cell is finished ({_counts(study)}); run it with: python -m sweeps submit {study.name}"
         )
     (folder / "tables").mkdir(parents=True, exist_ok=True)
-    drawn = draw_all(study, cells, folder / "figures", num_workers=num_cpus())
+    with drawing(study, cells, folder / "figures", num_workers=num_cpus()) as wait_for_figures:
+        found = findings(study)
+        (folder / "findings.md").write_text(page(study, found), encoding="utf-8")
+        answers = {
+            (ablation, dataset): _answer(study, study.ablation(str(ablation)), str(dataset), part, folder)
+            for (ablation, dataset), part in cells.groupby(["ablation", "dataset"], sort=False)
+        }
+        runs = config_details(study)
+        drawn = wait_for_figures()
     sections = [_head(study)]
-    tables = []
     for ablation in study.plan["ablations"]:
         sections.append(_question(study, ablation))
-        for dataset, part in cells[cells["ablation"] == ablation["name"]].groupby("dataset", sort=False):
-            section, text = _answer(study, ablation, str(dataset), part, folder, drawn)
-            sections.append(section)
-            tables.append(text)
+        for table, (section, _) in answers.items():
+            if table[0] == ablation["name"]:
+                sections.append(replace(section, figures=[d for d in drawn if (d.ablation, d.dataset) == table]))
     sections += [_pretraining(drawn), _provenance(study)]
-    (folder / "findings.md").write_text(page(study), encoding="utf-8")
     file = folder / "report.md"
     file.write_text("\n".join(line for section in sections for line in section.markdown(folder)) + "\n", encoding="utf-8")
-    html = write_html(_title(study), [*sections, _findings(study), config_details(study)], folder / "report.html")
-    return Report(file, html, tuple(tables), tuple(drawn))
+    html = write_html(_title(study), [*sections, _findings(found), runs], folder / "report.html")
+    return Report(file, html, tuple(text for _, text in answers.values()), tuple(drawn))
 
 
 def _title(study: Study) -> str:
@@ -77,10 +82,8 @@ def _question(study: Study, ablation: Mapping[str, Any]) -> Section:
     return Section(ablation["question"], 2, [f"*Expected* ({ablation['paper']}): {ablation['expected']}"])
 
 
-def _answer(
-    study: Study, ablation: Mapping[str, Any], dataset: str, part: pd.DataFrame, folder: Path, drawn: list[Drawn]
-) -> tuple[Section, str]:
-    """Write one table's files and return its section, and its text for the terminal."""
+def _answer(study: Study, ablation: Mapping[str, Any], dataset: str, part: pd.DataFrame, folder: Path) -> tuple[Section, str]:
+    """Write one table's files and return its section without figures, and its text for the terminal."""
     stem = f"{ablation['name']}-{dataset}"
     shown = results_table(part, study.paper_name(dataset))
     part.to_csv(folder / "tables" / f"{stem}.csv", index=False, lineterminator="\n")
@@ -93,7 +96,6 @@ def _answer(
         3,
         [*in_words(study, ablation, part), legend(study, part, ablation["baseline"], dataset)],
         tables=[shown, *([trained] if len(trained) else [])],
-        figures=[d for d in drawn if (d.ablation, d.dataset) == (ablation["name"], dataset)],
         footer=[f"With run ids: tables/{stem}.csv; for a paper: tables/{stem}.tex."],
         runs=[id_ for ids in part["runs"] for id_ in ids.split()],
     )
@@ -104,8 +106,7 @@ def _pretraining(drawn: list[Drawn]) -> Section:
     return Section("Pre-training", 2, [], figures=[d for d in drawn if d.ablation is None])
 
 
-def _findings(study: Study) -> Section:
-    found = findings(study)
+def _findings(found: Sequence[Finding]) -> Section:
     return Section("Findings", 2, [summary(found)], tables=[as_table(found).drop(columns="runs")])
 
 

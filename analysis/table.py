@@ -93,13 +93,19 @@ def _column(metric: str) -> str:
 
 def difference(study: Study, done: pd.DataFrame, other: pd.DataFrame, column: str = "evaluate.top1") -> Difference | None:
     """Compare two cells, paired by the seeds both have: over seeds if there are two or more, else over the test videos."""
-    pairs = done.merge(other, on="seed", suffixes=("", ".other"))
-    pairs = pairs[np.isfinite(pairs[column].astype(float)) & np.isfinite(pairs[f"{column}.other"].astype(float))]
+    theirs = {seed: (value, id_) for seed, value, id_ in _values_of(other, column)}
+    pairs = [(value, id_, *theirs[seed]) for seed, value, id_ in _values_of(done, column) if seed in theirs]
     if len(pairs) >= 2:
-        return over_seeds(list(pairs[column]), list(pairs[f"{column}.other"]))
+        return over_seeds([pair[0] for pair in pairs], [pair[2] for pair in pairs])
     if len(pairs) == 1 and column == "evaluate.top1":
-        return over_videos(*paired_predictions(study, *pairs.iloc[0][["run.evaluate", "run.evaluate.other"]]))
+        return over_videos(*paired_predictions(study, pairs[0][1], pairs[0][3]))
     return None
+
+
+def _values_of(done: pd.DataFrame, column: str) -> list[tuple[int, float, str]]:
+    """Return seed, value and evaluation of each replicate whose value is finite."""
+    rows = zip(done["seed"], done[column].astype(float), done["run.evaluate"], strict=True)
+    return [row for row in rows if np.isfinite(row[1])]
 
 
 def paired_predictions(study: Study, arm: str, other: str) -> tuple[list[bool], list[bool]]:
@@ -107,13 +113,6 @@ def paired_predictions(study: Study, arm: str, other: str) -> tuple[list[bool], 
     a, b = (predictions(study.run_dir(str(id_))).set_index("video")["correct"] for id_ in (arm, other))
     both = a.index.intersection(b.index)
     return list(a[both]), list(b[both])
-
-
-def finished(study: Study, ablation: str, dataset: str, arm: str) -> pd.DataFrame:
-    """Return the done replicates of one cell."""
-    frame = study.replicates
-    chosen = (frame["ablation"] == ablation) & (frame["dataset"] == dataset) & (frame["arm"] == arm)
-    return frame[chosen & (frame["state"] == "done")]
 
 
 def _state(cell: pd.DataFrame) -> str:
@@ -160,7 +159,7 @@ def _has(done: pd.DataFrame, column: str) -> bool:
 def _versus(study: Study, asked: Mapping[str, Any], dataset: str, done: pd.DataFrame, column: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for label, arm in (("baseline", asked["baseline"]), ("scratch", "scratch")):
-        other = finished(study, asked["name"], dataset, arm)
+        other = study.finished(asked["name"], dataset, arm)
         if done["arm"].iloc[0] == arm or other.empty:
             continue
         found = difference(study, done, other, column)
@@ -198,7 +197,7 @@ def _flag(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
     for cell in cells.to_dict("records"):
         found: list[str] = []
         asked = study.ablation(cell["ablation"])
-        mine, base = (finished(study, cell["ablation"], cell["dataset"], arm) for arm in (cell["arm"], asked["baseline"]))
+        mine, base = (study.finished(cell["ablation"], cell["dataset"], arm) for arm in (cell["arm"], asked["baseline"]))
         if len(mine) and len(base):
             for stage, what in (("pretrain", "pre-training"), ("finetune", "fine-tuning")):
                 clips = [_one(part, f"{stage}.num_clips") for part in (mine, base)]

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from analysis.collect import Study
-from analysis.table import finished
 
 
 def in_words(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> list[str]:
@@ -60,18 +59,20 @@ def _detectable(shown: pd.DataFrame) -> str:
 
 def _missing(cells: pd.DataFrame) -> str:
     missing = cells[cells["state"] != "done"]
-    return f"Missing: {', '.join(f'{c.arm} ({c.state})' for c in missing.itertuples())}." if len(missing) else ""
+    named = [f"{arm} ({state})" for arm, state in zip(missing["arm"], missing["state"], strict=True)]
+    return f"Missing: {', '.join(named)}." if named else ""
 
 
 def _above_chance(study: Study, shown: pd.DataFrame) -> str:
     """Say which arms are above chance by an exact binomial test on the worst seed, one-sided, at 1 %."""
     failed = []
-    for cell in shown.to_dict("records"):
-        rows = finished(study, cell["ablation"], cell["dataset"], cell["arm"])
-        worst = rows.sort_values("evaluate.top1").iloc[0]
+    for cell in shown[["ablation", "dataset", "arm"]].to_dict("records"):
+        rows = study.finished(cell["ablation"], cell["dataset"], cell["arm"])
+        numbers = rows[["evaluate.top1", "evaluate.num_scored", "evaluate.chance"]].to_dict("records")
+        worst = min(numbers, key=lambda row: row["evaluate.top1"])
         n = int(worst["evaluate.num_scored"])
         hits = round(n * worst["evaluate.top1"] / 100)
-        if stats.binomtest(hits, n, worst["evaluate.chance"] / 100, alternative="greater").pvalue >= 0.01:
+        if special.bdtrc(hits - 1, n, worst["evaluate.chance"] / 100) >= 0.01:
             failed.append(cell["arm"])
     chance, low, high = shown["chance"].iloc[0], shown["top1"].min(), shown["top1"].max()
     text = f"Fine-tuning ends between {low:.1f} and {high:.1f} % top-1; chance is {chance:.1f} %."
@@ -84,9 +85,9 @@ def _beats_floors(shown: pd.DataFrame) -> str:
     if "pretrain_beats_floors" not in shown:
         return ""
     trained = shown.dropna(subset=["pretrain_beats_floors"])
-    won = [str(c.arm) for c in trained.itertuples() if c.pretrain_beats_floors]
-    lost = [str(c.arm) for c in trained.itertuples() if not c.pretrain_beats_floors]
-    text = f"Pre-training beats its trivial floors on held-out clips in {len(won)} of {len(trained)} arms."
+    won = trained["pretrain_beats_floors"].astype(bool)
+    lost = list(trained.loc[~won, "arm"])
+    text = f"Pre-training beats its trivial floors on held-out clips in {won.sum()} of {len(trained)} arms."
     return f"{text} **Not converged beyond copying: {', '.join(lost)}.**" if lost else text
 
 
@@ -95,9 +96,9 @@ def _versus_scratch(shown: pd.DataFrame) -> str:
         return ""
     compared = shown.dropna(subset=["vs_scratch"])
     by_verdict: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": []}
-    for c in compared.itertuples():
-        verdict = next(word for word in by_verdict if str(c.vs_scratch_verdict).startswith(word))
-        by_verdict[verdict].append(f"{c.arm} ({c.vs_scratch:+.1f})")
+    for arm, points, said in zip(*(compared[c] for c in ("arm", "vs_scratch", "vs_scratch_verdict")), strict=True):
+        verdict = next(word for word in by_verdict if str(said).startswith(word))
+        by_verdict[verdict].append(f"{arm} ({points:+.1f})")
     parts = [f"{verdict}: {', '.join(arms)}" for verdict, arms in by_verdict.items() if arms]
     over = "seeds" if set(compared["vs_scratch_over"]) == {"seeds"} else "test videos of one seed"
     scratch = shown.loc[shown["arm"] == "scratch", "finetune_clips"]

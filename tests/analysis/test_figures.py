@@ -125,3 +125,9 @@ def test_the_papers_memory_stands_beside_the_depth(paper_study, cells):
     paper = next(line for a in figure.axes for line in a.lines if line.get_label() == "paper")
     assert list(paper.get_ydata()) == [7.9, 23.7]
     plt.close(figure)
+
+
+def test_the_palette_is_seaborns():
+    import seaborn as sns
+
+    assert list(style.COLOURS) == sns.color_palette("colorblind").as_hex()

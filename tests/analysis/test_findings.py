@@ -97,6 +97,6 @@ def test_the_opposite_of_a_claim_is_contradicted(store):
 
 
 def test_the_page_says_what_was_not_run(paper_study):
-    text = page(paper_study)
+    text = page(paper_study, findings(paper_study))
     assert text.count("| not run |") == sum(1 for f in findings(paper_study) if f.status == "not run")
     assert text.count("\n| B") == len(findings(paper_study))
