@@ -14,6 +14,7 @@ class Declaration:
     Args:
         datasets: by the paper's names, those it is about; empty: all of the preset.
         default: the preset it is meant for.
+        seeds: instead of the preset's.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Declaration:
     ablations: Sequence[Ablation]
     datasets: tuple[str, ...] = ()
     default: str = DEFAULT
+    seeds: tuple[int, ...] = ()
 
     def at(self, preset: str | None) -> Sweep:
         """Return the sweep at `preset` (None: its default), named after both; ConfigError for an unknown one."""
@@ -30,4 +32,4 @@ class Declaration:
         asked = {
             dataset: recipe for dataset, recipe in at.recipes.items() if at.stands_for[dataset] in (self.datasets or DATASETS)
         }
-        return Sweep(name, self.doc, self.ablations, asked, at.seeds, at.stands_for, preset)
+        return Sweep(name, self.doc, self.ablations, asked, self.seeds or at.seeds, at.stands_for, preset)
