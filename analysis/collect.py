@@ -1,7 +1,7 @@
 """From run directories to one tidy frame: a row per cell and seed, whether its runs are done or not."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -159,7 +159,21 @@ def predictions(place: RunDir) -> pd.DataFrame:
     return frame
 
 
-def hardware(study: Study) -> list[str]:
+def where_from(results: Iterable[Result], seeds: Iterable[int]) -> list[str]:
+    """Return what code and which machines results came from, how long they took together, and their seeds: a sentence each."""
+    found = list(results)
+    commits = {(r.provenance.get("commit"), r.provenance.get("dirty")) for r in found}
+    names = sorted(f"{commit or 'no checkout'}{' with local changes' if dirty else ''}" for commit, dirty in commits)
+    mixed = "**Runs of different code are mixed here.** " if len(names) > 1 else ""
+    hours = sum(float(r.compute.get("train_s", 0.0)) for r in found) / 3600
+    return [
+        f"{mixed}Code: {'; '.join(names)}",
+        f"Machine: {'; '.join(hardware(found))}",
+        f"Training time of all runs together: {hours:.2f} h; seeds: {', '.join(map(str, seeds))}",
+    ]
+
+
+def hardware(results: Iterable[Result]) -> list[str]:
     """Return the distinct machines that results came from."""
     machines = {
         json.dumps(
@@ -169,6 +183,6 @@ def hardware(study: Study) -> list[str]:
                 r.provenance.get("device"),
             ]
         )
-        for r in study.results.values()
+        for r in results
     }
     return sorted("{}, torch {}, on {}".format(*json.loads(machine)) for machine in machines)

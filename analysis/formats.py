@@ -88,6 +88,11 @@ def best_floor(cell: Mapping[Any, Any]) -> float | None:
     return min(present) if present else None  # type: ignore[type-var]
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number that a metric can be: True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _latex_row(values: Iterable[str]) -> str:
     return " & ".join(str(value).translate(_LATEX) for value in values) + r" \\"
 

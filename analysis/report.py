@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.collect import Study, hardware
+from analysis.collect import Study, where_from
 from analysis.figures import Drawn, drawing
 from analysis.findings import Finding, as_table, findings, page, summary
 from analysis.formats import latex, markdown, pretraining_table, results_table
@@ -116,14 +116,8 @@ def _counts(study: Study) -> str:
 
 
 def _provenance(study: Study) -> Section:
-    commits = {(r.provenance.get("commit"), r.provenance.get("dirty")) for r in study.results.values()}
-    names = sorted(f"{commit or 'no checkout'}{' with local changes' if dirty else ''}" for commit, dirty in commits)
-    mixed = "**Runs of different code are mixed here.** " if len(names) > 1 else ""
-    hours = sum(float(r.compute.get("train_s", 0.0)) for r in study.results.values()) / 3600
     lines = [
-        f"- {mixed}Code: {'; '.join(names)}",
-        f"- Machine: {'; '.join(hardware(study))}",
-        f"- Training time of all runs together: {hours:.2f} h; seeds: {', '.join(map(str, study.plan['seeds']))}",
-        "- Each cell's run ids are in its csv; a run's config, metrics and result are in the run directory of that name.",
+        *where_from(study.results.values(), study.plan["seeds"]),
+        "Each cell's run ids are in its csv; a run's config, metrics and result are in the run directory of that name.",
     ]
-    return Section("Where this comes from", 2, ["\n".join(lines)])
+    return Section("Where this comes from", 2, ["\n".join(f"- {line}" for line in lines)])

@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.formats import markdown
+from analysis.collect import load_study, where_from
+from analysis.formats import is_number, markdown, results_table
 from analysis.style import KINDS, WIDTH_IN, apply, save
+from analysis.table import cell_table
 from vmae.errors import ResultsError
 from vmae.runs import Store
 
@@ -63,7 +65,7 @@ def importances(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str
         values = [trial["params"][path] for trial in done]
         if len(set(values)) < 2:
             return {}
-        if all(_is_number(value) for value in values):
+        if all(is_number(value) for value in values):
             distributions[path] = optuna.distributions.FloatDistribution(min(values), max(values), log=part["log"])
         else:
             distributions[path] = optuna.distributions.CategoricalDistribution(sorted(set(values), key=str))
@@ -121,18 +123,44 @@ def write_search(store: Store, name: str, folder: Path) -> Path:
         found = pd.DataFrame([{"cell": cell, **{p: f"{s:.2f}" for p, s in row.items()}} for cell, row in shares.items() if row])
         lines += ["## Importance (fANOVA)", markdown(found)]
     shown = trials.assign(value=[_number(value) for value in trials["value"]])
-    lines += ["## Trials", markdown(shown)]
+    lines += [
+        *_winners(store, name),
+        "## Trials",
+        markdown(shown),
+        "## Where this comes from",
+        _provenance(store, trials, summary["run_seed"]),
+    ]
     page = folder / "search.md"
     page.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     return page
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _winners(store: Store, name: str) -> list[str]:
+    """Return what the exported winners came to on the reported list, if they were submitted under their own name."""
+    sweep = f"tuned_{name.replace('-', '_')}"
+    if not store.plan_file(sweep).exists():
+        return []
+    study = load_study(store, sweep)
+    tables = [
+        results_table(part, str(part["dataset"].iloc[0])).assign(arm=[f"{question}: {arm}" for arm in part["arm"]])
+        for question, part in cell_table(study).groupby("ablation", sort=False)
+    ]
+    shown = pd.concat(tables).drop(columns=["epochs", "clips seen"], errors="ignore").fillna("")
+    seeds = ", ".join(map(str, study.plan["seeds"]))
+    return [
+        "## Winners on the reported list",
+        markdown(shown),
+        f"Sweep {sweep}, seeds {seeds}, none of which selected anything; budget as above, spent once per cell.",
+    ]
+
+
+def _provenance(store: Store, trials: pd.DataFrame, seed: int) -> str:
+    runs = (store.run(str(id_)).finished() for id_ in trials.loc[trials["value"].notna(), "run"])
+    return "\n".join(f"- {line}" for line in where_from([found for found in runs if found], [seed]))
 
 
 def _value(value: Any) -> str:
-    return f"{value:g}" if _is_number(value) else str(value)
+    return f"{value:g}" if is_number(value) else str(value)
 
 
 def _number(value: float | None) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.collect import STAGES, Study, predictions
 from analysis.compare import Difference, estimate, holm, over_seeds, over_videos
+from analysis.formats import is_number
 from analysis.paper import lookup
 from vmae.errors import ResultsError, near
 from vmae.results import FLOORS
@@ -80,7 +81,7 @@ def cell_table(study: Study, metric: str | None = None) -> pd.DataFrame:
 def column_of(study: Study, metric: str) -> str:
     """Return the column of a metric; ResultsError with the near word where no finished run has it."""
     frame = study.replicates
-    known = [c for c in frame.columns if frame[c].map(lambda v: isinstance(v, int | float) and not isinstance(v, bool)).any()]
+    known = [c for c in frame.columns if frame[c].map(is_number).any()]
     names = sorted({c.removeprefix("evaluate.") for c in known if c.split(".")[0] in STAGES})
     if names and metric not in names:
         raise ResultsError(f"no finished run of {study.name} has metric {metric!r}{near(metric, names)}")

@@ -100,16 +100,20 @@ class Pretended:
             try:
                 os.setsid()
                 with self.store.run(id_).claimed():
-                    time.sleep(self.work_s * (int(id_[:4], 16) % 10 + 1) / 10)
-                    finish(self.store, made.runs[id_])
-                    with (self.store.root / "made.log").open("a") as log:
-                        log.write(f"{id_}\n")
+                    if not self.store.run(id_).result.exists():  # by whoever held it until now, as a job asks too
+                        self._pretend(made, id_)
             finally:
                 os._exit(0)
         deadline = time.monotonic() + 5
         while not claim.exists() and not self.store.run(id_).result.exists() and time.monotonic() < deadline:
             self._reap()
             time.sleep(0.002)
+
+    def _pretend(self, made: Plan, id_: str) -> None:
+        time.sleep(self.work_s * (int(id_[:4], 16) % 10 + 1) / 10)
+        finish(self.store, made.runs[id_])
+        with (self.store.root / "made.log").open("a") as log:
+            log.write(f"{id_}\n")
 
     def _reap(self) -> None:
         try:

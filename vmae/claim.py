@@ -32,13 +32,11 @@ class Claim:
             what: is held, for the message.
         """
         mine = self.path.with_name(f".{self.path.stem}.{socket.gethostname()}.{os.getpid()}")
+        identity = _identity()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            mine.write_text(json.dumps(_identity()), encoding="utf-8")
-            if self.path.exists() and not self.is_live(_ask_slurm(self.owner())):
-                # Renaming lets only one of several newcomers take a dead claim away.
-                with contextlib.suppress(FileNotFoundError):
-                    self.path.rename(mine.with_suffix(".dead"))
+            mine.write_text(json.dumps(identity), encoding="utf-8")
+            self._clear_if_dead(mine)
             os.link(mine, self.path)  # unlike open("x"), the claim appears with its content
         except FileExistsError:
             owner = self.owner()
@@ -47,13 +45,30 @@ class Claim:
         except OSError as error:
             raise RunDirError(f"cannot write {self.path}: {error.strerror}") from error
         finally:
-            for leftover in (mine, mine.with_suffix(".dead")):
-                with contextlib.suppress(OSError):
-                    leftover.unlink()
+            with contextlib.suppress(OSError):
+                mine.unlink()
         try:
             yield
         finally:
-            self.path.unlink(missing_ok=True)
+            if self.owner() == identity:  # not a successor's, who held this process for dead
+                self.path.unlink(missing_ok=True)
+
+    def _clear_if_dead(self, mine: Path) -> None:
+        """Take a dead claim away, one newcomer at a time: a slow one would otherwise take its live successor away.
+
+        Who dies in here leaves the turn behind, and the next one breaks it.
+        """
+        if not self.path.exists() or self.is_live(_ask_slurm(self.owner())):
+            return
+        turn = Claim(self.path.with_suffix(".turn"))
+        if turn.path.exists() and not turn.is_live(_ask_slurm(turn.owner())):
+            turn.path.unlink(missing_ok=True)
+        os.link(mine, turn.path)
+        try:
+            if not self.is_live(_ask_slurm(self.owner())):
+                self.path.unlink(missing_ok=True)
+        finally:
+            turn.path.unlink(missing_ok=True)
 
     def owner(self) -> dict[str, Any]:
         """Return what the claim says of its holder, {} if there is none."""

@@ -139,11 +139,11 @@ def export(
     from sweeps.searching.winner import declaration
 
     asked = load(name, preset)
-    summary = store_of(runs).read_search(asked.name)
+    store = store_of(runs)
     file = to or Path(__file__).parent.parent / f"tuned_{asked.name.replace('-', '_')}.py"
     if file.exists():
         raise RunDirError(f"{file} is there already; remove it, or choose another file with --to")
-    file.write_text(declaration(summary), encoding="utf-8")
+    file.write_text(declaration(store.read_search(asked.name), store), encoding="utf-8")
     console.print(f"{file}: python -m sweeps submit {file.stem}", markup=False)
 
 

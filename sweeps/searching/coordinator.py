@@ -92,6 +92,7 @@ class Coordinator:
             "num_trials": self.asked.num_trials,
             "metric": self.asked.search.metric,
             "split": self.asked.search.split,
+            "run_seed": self.asked.search.run_seed,
             "winner_seeds": list(self.asked.search.winner_seeds),
             "space": {path: _described(part) for path, part in self.asked.search.space.items()},
             "pruning": "off: a cosine schedule is tied to its last epoch, and nothing is measured on the hold-out before it",

@@ -1,30 +1,34 @@
 """The winners of a search as a sweep: each cell's shared recipe beside its tuned one, with fresh seeds, on the reported list."""
 
 import json
-import pprint
 from collections.abc import Mapping
 from typing import Any
 
 from sweeps.scales import scale
 from vmae.arms import Arm
 from vmae.errors import ConfigError, RunDirError
-from vmae.provenance import provenance
+from vmae.runs import Store
 from vmae.study import Ablation, Sweep
 
 TEMPLATE = '''"""Winners of the search {search} beside the shared recipe, with fresh seeds; written by `search export`.
 
-Selected by {metric} on {split}, {num_trials} trials per cell, sampler {sampler}; {at}, commit {commit}.
+Selected by {metric} on {split}, {num_trials} trials per cell, sampler {sampler}; {at}.
+Code of the winning runs: {commits}.
 """
 
 from sweeps.searching.winner import tuned_sweep
 
 WINNERS = {winners}
-SWEEP = tuned_sweep(__doc__, {name!r}, {preset!r}, {seeds!r}, WINNERS)
+SWEEP = tuned_sweep(__doc__, {name}, {preset}, {seeds}, WINNERS)
 '''
 
 
-def declaration(summary: Mapping[str, Any]) -> str:
-    """Return the text of the file; RunDirError while trials are open or where a cell has no completed one."""
+def declaration(summary: Mapping[str, Any], store: Store) -> str:
+    """Return the text of the file; RunDirError while trials are open or where a cell has no completed one.
+
+    Args:
+        store: where the winning runs' results say which code they are of.
+    """
     winners = []
     for cell in summary["cells"]:
         finished = [trial for trial in cell["trials"] if trial["state"] in ("COMPLETE", "FAIL")]
@@ -38,14 +42,27 @@ def declaration(summary: Mapping[str, Any]) -> str:
         winners.append(
             {"dataset": cell["dataset"], "arm": cell["arm"], "shared": cell["settings"], "tuned": won["params"], **facts}
         )
+    results = [store.run(won["run"]).read_result() for won in winners]
     return TEMPLATE.format(
         **{key: summary[key] for key in ("search", "metric", "split", "num_trials", "sampler", "at")},
-        commit=provenance().get("commit") or "unknown",
-        winners=pprint.pformat(json.loads(json.dumps(winners)), width=120, sort_dicts=False),
-        name=f"tuned_{summary['search'].replace('-', '_')}",
-        preset=summary["preset"],
+        commits=", ".join(sorted({str(found.provenance.get("commit", "unknown")) for found in results if found})),
+        winners=_literal(winners),
+        name=_literal(f"tuned_{summary['search'].replace('-', '_')}"),
+        preset=_literal(summary["preset"]),
         seeds=tuple(summary["winner_seeds"]),
     )
+
+
+def _literal(value: Any) -> str:
+    """Return Python source as ruff would set it: double quotes, a line per entry of a list and of what it holds."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        entries = ("".join(f"        {_literal(k)}: {_literal(v)},\n" for k, v in item.items()) for item in value)
+        return "[\n" + "".join(f"    {{\n{entry}    }},\n" for entry in entries) + "]"
+    return repr(value)
 
 
 def tuned_sweep(doc: str, name: str, preset: str, seeds: tuple[int, ...], winners: list[dict[str, Any]]) -> Sweep:

@@ -221,7 +221,7 @@ def test_the_winner_is_a_sweep_with_fresh_seeds_on_the_reported_list(store):
     carry_out(store, wanted)
     summary = store.read_search(wanted.name)
     scope: dict = {"__doc__": "Winners."}
-    text = declaration(summary)
+    text = declaration(summary, store)
     exec(compile(text, "tuned_pretended.py", "exec"), scope)
     made = make_plan(scope["SWEEP"])
     assert "trials per cell" in text
@@ -248,7 +248,7 @@ def test_an_open_search_is_not_exported(store):
     with pytest.raises(Interrupted):
         carry_out(store, asked(trials=8), OneRound(store))
     with pytest.raises(RunDirError, match="4 of 8 told"):
-        declaration(store.read_search("pretended"))
+        declaration(store.read_search("pretended"), store)
 
 
 def test_a_storm_of_kills_loses_and_doubles_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 
 import pytest
@@ -111,3 +112,40 @@ def test_only_a_job_at_work_is_requeued(monkeypatch):
     slurm_says(monkeypatch, "RUNNING")
     assert allocation.requeue()
     assert asked == [("scontrol", "requeue", "12")]
+
+
+def test_a_slow_newcomer_does_not_take_the_live_successor_of_a_dead_claim_away(claim, monkeypatch):
+    """Two find the same claim dead; the quicker one is at work before the slower one has cleared anything."""
+    claim.path.write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1"}))
+    quicker = json.dumps(process_identity(1))
+    asked = []
+
+    def is_live(this, active_jobs=None):
+        found = real(this, active_jobs)
+        if not asked and this.path == claim.path:
+            asked.append(found)
+            claim.path.write_text(quicker)
+        return found
+
+    real = Claim.is_live
+    monkeypatch.setattr(Claim, "is_live", is_live)
+    with pytest.raises(RunDirError, match="process 1 on"), claim.held("the run"):
+        pass
+    assert asked == [False]
+    assert claim.path.read_text() == quicker
+    assert list(claim.path.parent.iterdir()) == [claim.path], "nothing is left behind"
+
+
+def test_who_died_while_clearing_a_dead_claim_is_no_obstacle(claim):
+    dead = json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1"})
+    for path in (claim.path, claim.path.with_suffix(".turn")):
+        path.write_text(dead)
+    with claim.held("the run"):
+        assert claim.is_live()
+    assert not list(claim.path.parent.iterdir())
+
+
+def test_a_process_that_was_held_for_dead_leaves_its_successors_claim(claim):
+    with claim.held("the run"):
+        claim.path.write_text(json.dumps(process_identity(1)))
+    assert claim.owner() == process_identity(1)
