@@ -128,7 +128,7 @@ def write_search(store: Store, name: str, folder: Path) -> Path:
         "## Trials",
         markdown(shown),
         "## Where this comes from",
-        _provenance(store, trials, summary["run_seed"]),
+        _provenance(store, summary),
     ]
     page = folder / "search.md"
     page.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
@@ -154,9 +154,10 @@ def _winners(store: Store, name: str) -> list[str]:
     ]
 
 
-def _provenance(store: Store, trials: pd.DataFrame, seed: int) -> str:
-    runs = (store.run(str(id_)).finished() for id_ in trials.loc[trials["value"].notna(), "run"])
-    return "\n".join(f"- {line}" for line in where_from([found for found in runs if found], [seed]))
+def _provenance(store: Store, summary: Mapping[str, Any]) -> str:
+    trials = (trial for cell in summary["cells"] for trial in cell["trials"])
+    runs = (store.run(id_).finished() for id_ in dict.fromkeys(id_ for trial in trials for id_ in trial["runs"].values()))
+    return "\n".join(f"- {line}" for line in where_from([found for found in runs if found], [summary["run_seed"]]))
 
 
 def _value(value: Any) -> str:
