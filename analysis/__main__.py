@@ -1,5 +1,6 @@
 """python -m analysis: collect, table, plot, compare and report what finished runs say."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from vmae.files import default_root
 
 if TYPE_CHECKING:
     from analysis.collect import Study
+    from vmae.runs import Store
 
 app = typer.Typer(help="Turn finished runs into tables and figures.", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -21,8 +23,11 @@ def _group() -> None:
     """Turn finished runs into tables and figures; no torch, no GPU."""
 
 
+OPEN = contextlib.ExitStack()  # archives that are unpacked while a command runs
 Name = Annotated[str, typer.Argument(help="A sweep that was submitted.")]
-Runs = Annotated[Path | None, typer.Option(help="Where runs lie. Default: $VMAE_RUNS, or ./runs")]
+Runs = Annotated[
+    Path | None, typer.Option(help="Where runs lie: a folder, or an archive of them. Default: $VMAE_RUNS, or ./runs")
+]
 Out = Annotated[Path | None, typer.Option(help="Where reports are written. Default: $VMAE_REPORTS, or ./reports")]
 Question = Annotated[str | None, typer.Option(help="One ablation of the sweep.")]
 Data = Annotated[str | None, typer.Option(help="One data set of the sweep.")]
@@ -54,10 +59,8 @@ def search(
     Example: python -m analysis search lr_per_mask
     """
     from analysis.search import write_search
-    from vmae.runs import Store
 
-    store = Store((runs or default_root()).absolute())
-    typer.echo(f"search: {write_search(store, name, _folder(name, out))}")
+    typer.echo(f"search: {write_search(_store(runs), name, _folder(name, out))}")
 
 
 @app.command()
@@ -154,11 +157,55 @@ def collect(
         typer.echo(f"written: {out}")
 
 
+@app.command()
+def archive(
+    names: Annotated[list[str], typer.Argument(help="Sweeps that were submitted, and searches.")],
+    to: Annotated[Path, typer.Option(help="The zip file.")],
+    runs: Runs = None,
+) -> None:
+    """Keep what reports need of finished runs (configurations, results, curves, predictions; no weights) in one small file.
+
+    Example: python -m analysis archive masking --to results/masking/runs.zip
+    """
+    from analysis.archive import write_archive
+
+    num_runs = write_archive(_store(runs), names, to)
+    typer.echo(f"{to}: {num_runs} runs, {to.stat().st_size / 1e6:.1f} MB; reports: python -m analysis render {to}")
+
+
+@app.command()
+def render(
+    file: Annotated[Path, typer.Argument(help="What `archive` wrote.")],
+    out: Out = None,
+) -> None:
+    """Write the reports of everything in an archive into OUT; the same runs give the same bytes.
+
+    Example: python -m analysis render results/evidence/runs.zip --out results
+    """
+    from analysis.archive import names_in
+    from analysis.collect import load_study
+    from analysis.report import write_report
+    from analysis.search import write_search
+
+    store = _store(file)
+    for name in names_in(store):
+        if store.search_file(name).exists():
+            typer.echo(f"search: {write_search(store, name, _folder(name, out))}")
+        else:
+            typer.echo(f"report: {write_report(load_study(store, name), _folder(name, out)).file}")
+
+
+def _store(runs: Path | None) -> "Store":
+    """Return the store for as long as the command lasts."""
+    from analysis.archive import opened
+
+    return OPEN.enter_context(opened(runs or default_root()))
+
+
 def _study(name: str, runs: Path | None) -> "Study":
     from analysis.collect import load_study
-    from vmae.runs import Store
 
-    return load_study(Store((runs or default_root()).absolute()), name)
+    return load_study(_store(runs), name)
 
 
 def _folder(name: str, out: Path | None) -> Path:
@@ -167,7 +214,8 @@ def _folder(name: str, out: Path | None) -> Path:
 
 def main() -> None:
     """Run the command."""
-    exit_with_message(app)
+    with OPEN:
+        exit_with_message(app)
 
 
 if __name__ == "__main__":

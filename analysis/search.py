@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.archive import winners_of
 from analysis.collect import load_study, where_from
 from analysis.formats import is_number, markdown, results_table
 from analysis.style import KINDS, WIDTH_IN, apply, save
@@ -84,10 +85,12 @@ def draw_slices(summary: Mapping[str, Any], folder: Path) -> list[Path]:
     frame, files = trials_frame(summary).dropna(subset=["value"]), []
     for path, part in summary["space"].items():
         figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.65 * WIDTH_IN))
+        seen: set[str] = set()  # kinds; the second arm of one is drawn hollow
         for k, ((_, arm), rows) in enumerate(frame.groupby(["dataset", "arm"], sort=False)):
-            look = dict(KINDS.get(str(arm).partition(" ")[0], {"marker": "o"})) | {
-                "color": sns.color_palette("colorblind")[k % 10]
-            }
+            kind = str(arm).partition(" ")[0]
+            look = dict(KINDS.get(kind, {"marker": "o"})) | {"color": sns.color_palette("colorblind")[k % 10]}
+            look |= {"markerfacecolor": "none"} if kind in seen else {}
+            seen.add(kind)
             look |= {} if len(summary["space"]) == 1 else {"linestyle": "none"}
             rows = rows.sort_values(path)
             axes.plot(rows[path], rows["value"], label=str(arm), **look)
@@ -137,7 +140,7 @@ def write_search(store: Store, name: str, folder: Path) -> Path:
 
 def _winners(store: Store, name: str) -> list[str]:
     """Return what the exported winners came to on the reported list, if they were submitted under their own name."""
-    sweep = f"tuned_{name.replace('-', '_')}"
+    sweep = winners_of(name)
     if not store.plan_file(sweep).exists():
         return []
     study = load_study(store, sweep)

@@ -1,0 +1,89 @@
+"""Finished runs in one small file, from which their report is made again anywhere: what analysis reads, and no weights."""
+
+import contextlib
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vmae.errors import ResultsError, near
+from vmae.files import write_atomic
+from vmae.runs import Store
+
+CONTENTS = "archive.json"
+RECORDS = ("config.json", "result.json", "metrics.jsonl", "predictions.csv", "adopted.json")
+PICTURES = "reconstruction.npz"  # kept of one seed: figures show one clip
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # so that the same runs give the same bytes
+
+
+def winners_of(search: str) -> str:
+    """Return the name under which `sweeps search export` declares a search's winners."""
+    return f"tuned_{search.replace('-', '_')}"
+
+
+def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
+    """Write the plans, searches and run records of `names` to a zip file; return how many runs it holds.
+
+    A search brings its winners' sweep with it, if that was submitted.
+
+    Raises:
+        ResultsError: a name that is neither a submitted sweep nor a search, with the near word.
+    """
+    known = sorted(path.name for path in (store.root / "sweeps").glob("*") if ".round-" not in path.name)
+    if unknown := [name for name in names if name not in known]:
+        raise ResultsError(f"{store.root} has no sweep or search {unknown[0]!r}{near(unknown[0], known)}")
+    records: dict[Path, None] = {}
+    pictured: dict[str, None] = {}
+    runs: dict[str, None] = {}
+    for name in [*names, *(winners_of(name) for name in names if store.plan_file(winners_of(name)).exists())]:
+        if store.plan_file(name).exists():
+            records[store.plan_file(name)] = None
+            plan = store.read_plan(name)
+            runs |= dict.fromkeys(plan["runs"])
+            first = [cell["replicates"][0]["runs"] for cell in plan["cells"]]
+            pictured |= dict.fromkeys(ids["pretrain"] for ids in first if "pretrain" in ids)
+        if store.search_file(name).exists():
+            records[store.search_file(name)] = None
+            trials = (trial for cell in store.read_search(name)["cells"] for trial in cell["trials"])
+            runs |= dict.fromkeys(id_ for trial in trials for id_ in trial["runs"].values())
+    runs |= dict.fromkeys(source for id_ in runs if (source := store.adopted(id_)))
+    for id_ in runs:
+        records |= dict.fromkeys(store.own(id_).path / name for name in RECORDS)
+    records |= dict.fromkeys(store.run(id_).reconstruction for id_ in pictured)
+    write_atomic(file, lambda temporary: _write(store, names, sorted(records), temporary))
+    return len(runs)
+
+
+def _write(store: Store, names: Sequence[str], records: Sequence[Path], file: Path) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr(zipfile.ZipInfo(CONTENTS, LONG_AGO), json.dumps({"names": list(names)}) + "\n")
+        for path in records:
+            if path.exists():
+                entry = zipfile.ZipInfo(path.relative_to(store.root).as_posix(), LONG_AGO)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, path.read_bytes())
+
+
+@contextlib.contextmanager
+def opened(runs: Path) -> Iterator[Store]:
+    """Yield the store at `runs`: a folder, or an archive, unpacked for as long as it is needed."""
+    if not runs.is_file():
+        yield Store(runs.absolute())
+        return
+    with tempfile.TemporaryDirectory(prefix="vmae-") as folder:
+        try:
+            with zipfile.ZipFile(runs) as archive:
+                archive.extractall(folder)
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ResultsError(f"{runs} is no archive of runs: {error}; --runs is a folder, or what `archive` wrote") from None
+        yield Store(Path(folder))
+
+
+def names_in(store: Store) -> list[str]:
+    """Return what an unpacked archive was made of; ResultsError for another folder."""
+    contents = store.root / CONTENTS
+    if not contents.exists():
+        raise ResultsError(f"{store.root} holds no {CONTENTS}: it is not what `python -m analysis archive` wrote")
+    names: list[str] = json.loads(contents.read_text(encoding="utf-8"))["names"]
+    return names

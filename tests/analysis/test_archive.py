@@ -1,0 +1,73 @@
+"""An archive holds what reports need and nothing else: from it, the report has the bytes that the run directories give."""
+
+import zipfile
+
+import pytest
+import synthetic as made
+
+from analysis.__main__ import archive, render
+from analysis.archive import opened, write_archive
+from analysis.collect import load_study
+from analysis.report import write_report
+from vmae.errors import ResultsError
+from vmae.study import make_plan
+
+
+@pytest.fixture
+def finished(store):
+    made.finish(store, make_plan(made.sweep()), lambda arm, seed: 50.0 + seed)
+    return store
+
+
+def files_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_report_from_the_archive_is_that_of_the_runs(finished, tmp_path):
+    file = tmp_path / "runs.zip"
+    archive(["synthetic"], file, finished.root)
+    render(file, tmp_path / "rendered")
+    write_report(load_study(finished, "synthetic"), tmp_path / "reported")
+    assert files_of(tmp_path / "rendered" / "synthetic") == files_of(tmp_path / "reported")
+
+
+def test_the_same_runs_give_the_same_archive_without_weights(finished, tmp_path):
+    for id_ in load_study(finished, "synthetic").plan["runs"]:
+        finished.run(id_).weights.write_bytes(b"large")
+    assert write_archive(finished, ["synthetic"], tmp_path / "a.zip") == len(load_study(finished, "synthetic").plan["runs"])
+    write_archive(finished, ["synthetic"], tmp_path / "b.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    kept = {name.rpartition("/")[2] for name in zipfile.ZipFile(tmp_path / "a.zip").namelist()}
+    assert kept <= {
+        "archive.json",
+        "plan.json",
+        "config.json",
+        "result.json",
+        "metrics.jsonl",
+        "predictions.csv",
+        "reconstruction.npz",
+    }
+
+
+def test_an_adopted_result_goes_along(finished, tmp_path):
+    runs = load_study(finished, "synthetic").plan["runs"]
+    old, new = [id_ for id_, run in runs.items() if run["stage"] == "evaluate"][:2]
+    finished.own(new).result.unlink()
+    finished.adopt(old, new)
+    write_archive(finished, ["synthetic"], tmp_path / "runs.zip")
+    with opened(tmp_path / "runs.zip") as unpacked:
+        assert unpacked.adopted(new) == old
+        assert unpacked.run(new).read_result() == finished.run(old).read_result()
+
+
+def test_what_is_not_there_is_named(finished, tmp_path):
+    with pytest.raises(ResultsError, match=r"no sweep or search 'syntetic'. Did you mean 'synthetic'"):
+        write_archive(finished, ["syntetic"], tmp_path / "runs.zip")
+    assert not (tmp_path / "runs.zip").exists()
+    (tmp_path / "bad.zip").write_bytes(b"PK not a zip")
+    with pytest.raises(ResultsError, match=r"bad.zip is no archive"), opened(tmp_path / "bad.zip"):
+        pass
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as other:
+        other.writestr("notes.txt", "hello")
+    with pytest.raises(ResultsError, match=r"holds no archive.json"):
+        render(tmp_path / "other.zip", tmp_path / "out")
