@@ -80,18 +80,18 @@ def drawing(
     if num_workers > 1 and len(tasks) >= NUM_MANY:
         # Spawned, not forked: the caller may hold threads.
         with ProcessPoolExecutor(num_workers, get_context("spawn"), _become, (drawer,)) as pool:
-            found = pool.map(_draw_there, tasks, chunksize=2)
+            found = pool.map(_draw_there, tasks)
             yield lambda: wait(found)
     else:
         yield lambda: wait(map(drawer.draw, tasks))
 
 
 def _tasks(study: Study, cells: pd.DataFrame) -> Iterator[_Task]:
+    yield from (_Task(kind) for kind in OF_STUDIES)  # first: they take longest
     for ablation in study.plan["ablations"]:
         for dataset, part in cells[cells["ablation"] == ablation["name"]].groupby("dataset", sort=False):
             if (part["num_seeds"] > 0).any():
                 yield from (_Task(kind, ablation["name"], str(dataset)) for kind in OF_TABLES)
-    yield from (_Task(kind) for kind in OF_STUDIES)
 
 
 @dataclass(frozen=True)
