@@ -1,11 +1,12 @@
 # make demo   the main job on the embedded videos: about 14 minutes on two cores after the install
 # make test   the tests that need no GPU, no SLURM and no database; .ci/run runs those and the slow ones
+# make faults 1,000 faults over a sweep of 60 runs: some ten minutes;   make figures   every report of results/ from its runs.zip
 # make lint   ruff and mypy;   make clean   caches and the environment; runs/, data/ and reports/ stay
 PYTHON ?= python3
 BIN := .venv/bin
 SIZE ?= quick
 SWEEP ?= demo
-.PHONY: demo test lint clean install
+.PHONY: demo test faults figures lint clean install
 
 install: .venv/installed
 
@@ -22,6 +23,12 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "not slow"
+
+faults: install
+	$(BIN)/python tests/faults/harness.py --faults 1000 --seed 0
+
+figures: install
+	for file in results/*/runs.zip; do $(BIN)/python -m analysis render $$file --out results || exit 1; done
 
 lint: install
 	$(BIN)/ruff check .

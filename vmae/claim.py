@@ -50,8 +50,10 @@ class Claim:
         try:
             yield
         finally:
-            if self.owner() == identity:  # not a successor's, who held this process for dead
-                self.path.unlink(missing_ok=True)
+            # Not a successor's, who held this process for dead; and what cannot be deleted is dead with this process.
+            if self.owner() == identity:
+                with contextlib.suppress(OSError):
+                    self.path.unlink(missing_ok=True)
 
     def _clear_if_dead(self, mine: Path) -> None:
         """Take a dead claim away, one newcomer at a time: a slow one would otherwise take its live successor away.
@@ -60,7 +62,7 @@ class Claim:
         """
         if not self.path.exists() or self.is_live(_ask_slurm(self.owner())):
             return
-        turn = Claim(self.path.with_suffix(".turn"))
+        turn = Claim(self.path.with_name(f".{self.path.stem}.turn"))
         if turn.path.exists() and not turn.is_live(_ask_slurm(turn.owner())):
             turn.path.unlink(missing_ok=True)
         os.link(mine, turn.path)

@@ -138,7 +138,7 @@ def test_a_slow_newcomer_does_not_take_the_live_successor_of_a_dead_claim_away(c
 
 def test_who_died_while_clearing_a_dead_claim_is_no_obstacle(claim):
     dead = json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1"})
-    for path in (claim.path, claim.path.with_suffix(".turn")):
+    for path in (claim.path, claim.path.with_name(".claim.turn")):
         path.write_text(dead)
     with claim.held("the run"):
         assert claim.is_live()
