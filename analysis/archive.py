@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -75,7 +77,7 @@ def opened(runs: Path) -> Iterator[Store]:
         try:
             with zipfile.ZipFile(runs) as archive:
                 archive.extractall(folder)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, RuntimeError, struct.error) as error:
             raise ResultsError(f"{runs} is no archive of runs: {error}; --runs is a folder, or what `archive` wrote") from None
         yield Store(Path(folder))
 

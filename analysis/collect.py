@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vmae.errors import ResultsError
@@ -153,9 +154,20 @@ def learning_curve(place: RunDir, metric: str = "loss") -> pd.DataFrame:
 
 
 def predictions(place: RunDir) -> pd.DataFrame:
-    """Return the per-video predictions of an evaluation: video, label, predicted, label_probability, correct."""
-    frame = pd.read_csv(place.predictions)
-    frame["correct"] = frame["label"] == frame["predicted"]
+    """Return the per-video predictions of an evaluation: video, label, predicted, label_probability, correct.
+
+    Raises ResultsError for a file that is damaged, or that has not as many rows as the result says were scored.
+    """
+    try:
+        with np.errstate(invalid="raise"):
+            frame = pd.read_csv(place.predictions, dtype={"label": int, "predicted": int, "label_probability": float})
+        frame["correct"] = frame["label"] == frame["predicted"]
+        is_whole = frame["video"].is_unique
+    except (ValueError, KeyError, OSError, ArithmeticError) as error:
+        raise ResultsError(f"{place.predictions}: no predictions: {error}; remove the run directory to make it again") from None
+    result = place.read_result()
+    if not is_whole or (result and len(frame) != result.metrics["num_scored"]):
+        raise ResultsError(f"{place.predictions} has not one row per scored video; remove the run directory to make it again")
     return frame
 
 

@@ -3,6 +3,7 @@
 Under SLURM the job itself saves, asks to be queued again and leaves; submitit only starts it.
 """
 
+import json
 import os
 import sys
 import time
@@ -14,10 +15,11 @@ from pathlib import Path
 import vmae
 from vmae import allocation
 from vmae.config import ContrastConfig, EvaluateRun, FinetuneRun, PretrainRun
-from vmae.errors import DivergedError, Interrupted, ResultsError, RunDirError, Stuck, VmaeError
+from vmae.errors import ConfigError, DivergedError, Interrupted, ResultsError, RunDirError, Stuck, VmaeError
 from vmae.files import write_atomic
 from vmae.identity import cell_id, run_id
 from vmae.interrupt import StopFlag, ignore_stop_signals, stop_flag
+from vmae.recipe import validate
 from vmae.results import Result, write_result
 from vmae.runs import RunDir, Store
 from vmae.runtime import RuntimeConfig
@@ -138,7 +140,11 @@ def read_runtime(run_dir: RunDir) -> RuntimeConfig:
     """Return the run directory's runtime.json, or the defaults."""
     if not run_dir.runtime.exists():
         return RuntimeConfig()
-    return RuntimeConfig.model_validate_json(run_dir.runtime.read_text(encoding="utf-8"))
+    try:
+        values = json.loads(run_dir.runtime.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{run_dir.runtime} is damaged: {error}; remove it, and submit again") from None
+    return validate(RuntimeConfig, values, str(run_dir.runtime))
 
 
 def _train(

@@ -89,7 +89,7 @@ def validate(kind: type[C], values: Any, where: str = "") -> C:
         raise ConfigError(_explain(error, kind, where)) from None
 
 
-def load_run(text: str, where: str) -> Run:
+def load_run(text: str | bytes, where: str) -> Run:
     """Read a run from the JSON text of its config; ConfigError with `where` (file) in the message."""
     try:
         return _RUN.validate_json(text)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from vmae.errors import ResultsError, RunDirError
 from vmae.files import write_atomic
+from vmae.sealed import read_sealed, write_sealed
 
 # The trivial predictors of vmae.model.floors; a pre-training's metrics hold `floor_<name>` for each.
 FLOORS = ("constant", "visible_mean", "nearest_copy", "average")
@@ -76,26 +77,33 @@ def read_metrics(path: Path) -> list[MetricRow]:
     """Read the rows; an unfinished last line (a writer killed mid-line) is left out, any other damage is a ResultsError."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_bytes().splitlines(keepends=True)
     rows = []
     for number, line in enumerate(lines, start=1):
-        if number == len(lines) and not line.endswith("\n"):
+        if number == len(lines) and not line.endswith(b"\n"):
             break
         try:
             rows.append(MetricRow(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
+            if not isinstance(rows[-1].step, int) or not isinstance(rows[-1].epoch + (rows[-1].value or 0), int | float):
+                raise TypeError("a step, an epoch or a value is no number")
+        except (ValueError, TypeError, RecursionError) as error:
             raise ResultsError(f"{path}:{number}: not a metrics row: {error}") from None
     return rows
 
 
 def write_result(path: Path, result: Result) -> None:
     """Write `result.json` atomically."""
-    write_atomic(path, (json.dumps(asdict(result), indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+    write_sealed(path, dict(sorted(asdict(result).items())))
 
 
 def read_result(path: Path) -> Result:
     """Read `result.json`; ResultsError names a file that is damaged or of another schema."""
+    content = read_sealed(path, "remove it to run again", is_required=False)
     try:
-        return Result(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        result = Result(**content)
+    except TypeError as error:
         raise ResultsError(f"{path}: not a result: {error}; remove it to run again") from None
+    parts = (result.metrics, result.compute, result.provenance)
+    if result.status not in ("done", "diverged") or not all(isinstance(part, dict) for part in parts):
+        raise ResultsError(f"{path}: not a result: status {result.status!r}; remove it to run again")
+    return result

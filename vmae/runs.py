@@ -36,6 +36,7 @@ from vmae.files import write_atomic
 from vmae.identity import run_id
 from vmae.recipe import load_run
 from vmae.results import Result, read_result
+from vmae.sealed import read_sealed, write_sealed
 
 State = Literal["done", "diverged", "running", "queued", "requeued", "blocked", "interrupted", "failed", "lost", "missing"]
 STATES: tuple[State, ...] = get_args(State)
@@ -80,7 +81,7 @@ class RunDir:
     def load(self) -> Run:
         """Read the config; RunDirError if it is absent, unreadable or does not hash to the directory's name."""
         try:
-            run = load_run(self.config.read_text(encoding="utf-8"), str(self.config))
+            run = load_run(self.config.read_bytes(), str(self.config))
         except FileNotFoundError:
             raise RunDirError(f"{self.path} is not a run directory: it has no config.json") from None
         except ConfigError as error:
@@ -249,7 +250,7 @@ class Store:
 
     def write_plan(self, sweep: str, plan: dict[str, Any]) -> None:
         """Write plan.json atomically."""
-        write_atomic(self.plan_file(sweep), (json.dumps(plan, indent=1) + "\n").encode())
+        write_sealed(self.plan_file(sweep), plan)
 
     def read_plan(self, sweep: str) -> dict[str, Any]:
         """Read plan.json; RunDirError names the command that makes it."""
@@ -260,8 +261,7 @@ class Store:
                 f"no plan of sweep {sweep!r} in {self.root}; there: {', '.join(there) or 'none'}. "
                 f"Make it with: python -m sweeps submit {sweep}"
             )
-        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return plan
+        return read_sealed(path, f"python -m sweeps submit {sweep} writes it anew, and makes nothing twice")
 
     def search_file(self, search: str) -> Path:
         """Return where the summary of a search stands."""
@@ -276,8 +276,7 @@ class Store:
                 f"no search {search!r} in {self.root}; there: {', '.join(there) or 'none'}. "
                 f"Begin it: python -m sweeps search {search}"
             )
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return summary
+        return read_sealed(path, f"python -m sweeps search {search} writes it anew")
 
     def states(self, parents: Mapping[str, str | None], active: Mapping[str, State] | None = None) -> dict[str, State]:
         """Return the one true state of each run of {id: parent id or None}, parents before children.

@@ -1,7 +1,6 @@
 """The coordinator: asks each cell's study for a round, has the runs made, tells what they came to; after any kill it goes on."""
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +13,9 @@ from sweeps.searching.study import CellStudy
 from vmae.claim import Claim
 from vmae.config import EvaluateRun
 from vmae.errors import Interrupted, ResultsError, RunDirError
-from vmae.files import write_atomic
 from vmae.identity import cell_id, run_id
 from vmae.runs import State, Store, now
+from vmae.sealed import write_sealed
 from vmae.study import Cell, Plan, Sweep, plain
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Coordinator:
             "at": now(),
             "cells": [_summary(study) for study in self.studies],
         }
-        write_atomic(self.store.search_file(self.asked.name), (json.dumps(content, indent=1) + "\n").encode())
+        write_sealed(self.store.search_file(self.asked.name), content)
 
     def _num_finished(self) -> int:
         return sum(study.num_finished for study in self.studies)

@@ -158,7 +158,10 @@ def read_scan(file: Path) -> tuple[Seen, ...]:
     path = beside(file, "scan.csv")
     if not path.is_file():
         return ()
-    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read {path}: {error}; delete the file and scan again") from None
     kinds = {"frames": int, "fps": float, "width": int, "height": int, "bytes": int, "mtime": int}
     try:
         return tuple(Seen(**{name: kinds.get(name, str)(text) for name, text in row.items() if text}) for row in reader)

@@ -75,7 +75,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} is refused: no checkpoint, or it holds more than weights ({_reason(error)})") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
         raise CheckpointError(f"{path} is truncated or no checkpoint: {_reason(error)}") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: a {type(content).__name__}, not a dictionary of weights")

@@ -1,11 +1,16 @@
 """Checkpoints that survive a kill at any moment: written beside and renamed; the one before is kept for a damaged last."""
 
 import contextlib
+import hashlib
 import pickle
+import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -14,6 +19,11 @@ from torch import Tensor, nn
 from vmae.errors import CheckpointError, RunDirError
 from vmae.files import write_atomic
 from vmae.runs import RunDir
+
+# What zipfile, torch, pickle and our own reading say of a damaged file.
+_OF_FILES = (OSError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
+UNREADABLE = (*_OF_FILES, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+CONTENT = "content_sha256"  # in the header of model.safetensors
 
 
 @dataclass
@@ -59,13 +69,14 @@ def load_checkpoint(
         if not path.exists():
             continue
         try:
+            _check_sums(path)
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             if average is not None:
                 average.load_state_dict(state["average"])
             progress = Progress(**state["progress"])
-        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
+        except UNREADABLE as error:
             reasons.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
             continue
         if reasons:
@@ -76,17 +87,36 @@ def load_checkpoint(
     return Progress()
 
 
+def _check_sums(path: Path) -> None:
+    """Raise BadZipFile where a checkpoint's bytes are not those that were written: torch itself loads flipped bits."""
+    with zipfile.ZipFile(path) as parts:
+        if bad := parts.testzip():
+            raise zipfile.BadZipFile(f"the checksum of {bad} does not fit")
+
+
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the model's weights as safetensors, atomically."""
+    """Write the model's weights as safetensors, atomically, with their hash in the header."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(weights))
+    write_atomic(path, safetensors.torch.save(weights, {CONTENT: _content_hash(weights)}))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read safetensors weights; CheckpointError names a missing or damaged file."""
     try:
-        return safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            weights, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"no weights at {path}: the parent run left none") from None
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
+    if CONTENT in header and header[CONTENT] != _content_hash(weights):
+        raise CheckpointError(f"{path} is damaged: its weights are not what was written; remove its run directory to train again")
+    return weights
+
+
+def _content_hash(weights: Mapping[str, Tensor]) -> str:
+    content = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        content.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return content.hexdigest()
