@@ -25,6 +25,10 @@ Limit = Annotated[str, AfterValidator(_readable)]
 FOLDER = Path(__file__).parent / "profiles"
 
 
+# A line break would end the comment that an #SBATCH line is, and what follows would be a command.
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
 class LocalProfile(Config):
     """This machine, without a scheduler."""
 
@@ -82,17 +86,17 @@ class SlurmProfile(Resources):
     """A SLURM cluster, or a part of one."""
 
     kind: Literal["slurm"]
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    exclude: Annotated[str, Field(description="nodes never to use")] | None = None
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
+    exclude: Annotated[Line, Field(description="nodes never to use")] | None = None
     requeue: Annotated[bool, Field(description="false where the cluster forbids it: the next submit resubmits")] = True
     max_submitted: Annotated[int, Field(ge=1, description="runs in the queue at a time; null: what SLURM allows")] | None = None
     shared_root: Annotated[bool, Field(description="true: I know that the nodes see the run root")] = False
     setup: Annotated[tuple[str, ...], Field(description="shell lines before srun: module load, source, export")] = ()
     python: Annotated[str, Field(description="shell words that start Python, a container's too; null: this one")] | None = None
-    sbatch: Annotated[dict[str, str], Field(description="further sbatch options, for example mail-type")] = Field(
+    sbatch: Annotated[dict[Line, Line], Field(description="further sbatch options, for example mail-type")] = Field(
         default_factory=dict
     )
     stages: dict[Literal["pretrain", "finetune", "evaluate"], StageResources] = Field(default_factory=dict)
