@@ -141,6 +141,20 @@ def detectable_over_seeds(sd: float, n: int) -> float | None:
     return _noncentrality(n) * float(sd) / n**0.5 if n >= 2 and np.isfinite(sd) else None
 
 
+def seeds_for(effect: float, detectable: float, n: int) -> int:
+    """Return how many seeds would find a true difference of `effect` points, where `n` would find `detectable`.
+
+    >>> seeds_for(4.0, 4.0, 3)
+    3
+    """
+    sd = detectable * n**0.5 / _noncentrality(n)
+    z = special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER)
+    seeds = max(2, int((z * sd / abs(effect)) ** 2))  # a t test needs a few more than a normal one
+    while _noncentrality(seeds) * sd / seeds**0.5 > abs(effect) * (1 + ROUNDING):
+        seeds += 1
+    return seeds
+
+
 @functools.cache
 def _noncentrality(n: int) -> float:
     """Solve for d; power is a mean over the sample's deviation, for scipy's noncentral t is NaN at few degrees of freedom."""

@@ -2,15 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.claims import CLAIMS, Check, Claim
 from analysis.collect import Study
-from analysis.compare import Difference, holm, over_seeds
+from analysis.compare import Difference, holm, over_seeds, seeds_for
 from analysis.formats import markdown
+from analysis.paper import lookup
 from analysis.table import difference
 
 NOT_RUN = "not run"
@@ -19,7 +20,11 @@ ONE_SEED = "one seed"  # of which a difference between best ratios has no error
 
 @dataclass(frozen=True)
 class Finding:
-    """What one comparison on one data set says of a claim: supported, contradicted, not distinguishable, one seed, not run."""
+    """What one comparison on one data set says of a claim: supported, contradicted, not distinguishable, one seed, not run.
+
+    Attributes:
+        to_settle: how many seeds would find a difference as large as the paper's, at the spread seen here.
+    """
 
     claim: Claim
     check: Check | None
@@ -27,6 +32,7 @@ class Finding:
     status: str
     numbers: str = ""
     runs: tuple[str, ...] = ()
+    to_settle: str = ""
 
 
 def findings(study: Study) -> list[Finding]:
@@ -35,7 +41,8 @@ def findings(study: Study) -> list[Finding]:
     corrected = holm([found.p_value if found else np.nan for *_, found, _ in asked])
     judged: dict[str, list[Finding]] = {}
     for (claim, check, dataset, found, runs), p_value in zip(asked, corrected, strict=True):
-        judged.setdefault(claim.id, []).append(_judge(claim, check, dataset, found, runs, p_value))
+        finding = _judge(claim, check, dataset, found, runs, p_value)
+        judged.setdefault(claim.id, []).append(replace(finding, to_settle=_to_settle(study, check, dataset, found)))
     return [finding for claim in CLAIMS for finding in judged.get(claim.id, [Finding(claim, None, "", _unasked(claim))])]
 
 
@@ -70,6 +77,7 @@ def as_table(found: Sequence[Finding]) -> pd.DataFrame:
                 "data set": finding.dataset,
                 "finding": finding.status,
                 "numbers": finding.numbers,
+                "seeds for the paper's": finding.to_settle,
                 "runs": " ".join(finding.runs),
             }
         )
@@ -127,4 +135,18 @@ def _judge(claim: Claim, check: Check, dataset: str, found: Difference | None, r
     status = {"better": "supported", "worse": "contradicted"}.get(verdict, verdict)
     unit = " points of ratio" if check.kind == "lower ratio" else " points"
     half = f" ± {found.half_width:.1f}" if found.half_width is not None else ""
-    return Finding(claim, check, dataset, status, f"{found.points:+.1f}{half}{unit}, n = {found.n} {found.over}", runs)
+    power = f"; {found.detectable:.1f} would be found" if found.detectable is not None else ""
+    return Finding(claim, check, dataset, status, f"{found.points:+.1f}{half}{unit}, n = {found.n} {found.over}{power}", runs)
+
+
+def _to_settle(study: Study, check: Check, dataset: str, found: Difference | None) -> str:
+    """Return in words how many seeds a difference as large as the paper's would need here; "" where either is not known."""
+    if found is None or check.kind != "better" or found.over != "seeds" or not found.detectable:
+        return ""
+    rows = study.ablation(check.ablation).get("paper_rows", {})
+    theirs = [lookup(rows.get(arm), study.paper_name(dataset)) for arm in (check.arm, check.versus)]
+    values = [value.value for value in theirs if value is not None and value.value is not None]
+    if len(values) < 2 or values[0] == values[1]:
+        return ""
+    effect = values[0] - values[1]
+    return f"{seeds_for(effect, found.detectable, found.n)} (for {effect:+.1f})"

@@ -14,6 +14,7 @@ from analysis.compare import (
     holm,
     over_seeds,
     over_videos,
+    seeds_for,
 )
 
 
@@ -137,3 +138,12 @@ def test_the_bootstrap_covers_and_agrees_with_the_normal_interval():
         assert high == pytest.approx(found.points + found.half_width, abs=0.35)
     assert hits / 300 == pytest.approx(0.95, abs=0.035)
     assert bootstrap(arm, base) == bootstrap(arm, base), "seeded"
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 12])
+def test_the_seeds_asked_for_find_the_effect_and_one_less_does_not(n):
+    detectable = detectable_over_seeds(2.0, n)
+    for effect in (0.5, -1.0, detectable, 9.0):
+        seeds = seeds_for(effect, detectable, n)
+        assert detectable_over_seeds(2.0, seeds) <= abs(effect) * (1 + 1e-6)
+        assert seeds == 2 or detectable_over_seeds(2.0, seeds - 1) > abs(effect)
