@@ -29,7 +29,11 @@ class CheckpointError(VmaeError):
 
 
 class DivergedError(VmaeError):
-    """Training met a non-finite loss."""
+    """Training met a loss that is not finite, in optimiser step `step` (from 1)."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class Interrupted(VmaeError):

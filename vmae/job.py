@@ -131,8 +131,9 @@ def work(run_dir: RunDir, runtime: RuntimeConfig | None = None, stop: StopFlag |
                     traceback.print_exc()
                 raise
             write_result(run_dir.result, result)
-            for leftover in (run_dir.checkpoint, run_dir.previous_checkpoint, run_dir.partial):
-                leftover.unlink(missing_ok=True)
+            if result.status == "done":  # of a diverged run, the state before it shows what happened
+                for leftover in (run_dir.checkpoint, run_dir.previous_checkpoint, run_dir.partial):
+                    leftover.unlink(missing_ok=True)
             return result
 
 

@@ -12,6 +12,7 @@
                 job.json             the job that was last submitted for it
                 starts.jsonl         one line per start: when, where, in which job, from which step
                 stopped.json         why the last attempt ended without a result
+                diverged.json        step, rate and videos of the first loss that was not finite; the state before it stays
                 result.json          last thing written: done
                 adopted.json         instead of all these: the run whose result counts as this one's
 <root>/sweeps/<name>/plan.json       what was meant to run; all that a report needs
@@ -64,6 +65,7 @@ class RunDir:
     submission = property(lambda self: self.path / "job.json")
     starts = property(lambda self: self.path / "starts.jsonl")
     stopped = property(lambda self: self.path / "stopped.json")
+    diverged = property(lambda self: self.path / "diverged.json")
     result = property(lambda self: self.path / "result.json")
 
     @property

@@ -107,6 +107,12 @@ class TrainBatches(Dataset[ClipBatch]):
             num_replaced=sum(video != sample for video, sample in zip(videos, order, strict=True)),
         )
 
+    def videos(self, step: int) -> list[int]:
+        """Return the videos of a step over all ranks, by position in the list, each once; before any is replaced."""
+        number, position = divmod(step, self.steps_per_pass)
+        order = _permutation(self.seed, number, len(self.source))
+        return [int(video) for video in order[position * self.batch_size : (position + 1) * self.batch_size]]
+
     def places(self, rank: int) -> list[int]:
         """Return where a rank's clips stand in a step; clip p is of the step's video p // repeats.
 
@@ -124,11 +130,9 @@ class TrainBatches(Dataset[ClipBatch]):
 
         A step is a slice of the pass's permutation, each video `repeats` times.
         """
-        number, position = divmod(step, self.steps_per_pass)
-        order = _permutation(self.seed, number, len(self.source))
-        videos = order[position * self.batch_size : (position + 1) * self.batch_size]
+        videos = self.videos(step)
         mine = self.places(self.rank)
-        samples = [int(videos[place // self.repeats]) for place in mine]
+        samples = [videos[place // self.repeats] for place in mine]
         draws = [s + place % self.repeats * len(self.source) for s, place in zip(samples, mine, strict=True)]
         return samples, draws
 

@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -85,6 +85,13 @@ class TrainingLog:
         """Return whether this step ends an interval."""
         return self.progress.step % self.every == 0 or self.progress.step == self.total_steps
 
+    def refuse_divergence(self, losses: Sequence[float]) -> None:
+        """Raise DivergedError if one of the latest losses, over all ranks, is not finite."""
+        bad = [k for k, loss in enumerate(losses) if not math.isfinite(loss)]
+        if bad:
+            step = self.progress.step - len(losses) + 1 + bad[0]
+            raise DivergedError(f"loss is not finite at step {step} of {self.total_steps}", step)
+
     def write(self, lr: float, clock: Clock, **more: float) -> None:
         """Record the interval; DivergedError if any loss in it was not finite, DataError if too many videos were bad."""
         losses = torch.tensor(self.mean_over_ranks([float(loss) for loss in self._losses]))
@@ -115,9 +122,7 @@ class TrainingLog:
                 flush=True,
                 file=sys.stdout,
             )
-        if not torch.isfinite(losses).all():
-            bad = step - len(losses) + 1 + int((~torch.isfinite(losses)).nonzero()[0])
-            raise DivergedError(f"loss is not finite at step {bad} of {self.total_steps} (lr {lr:.2e})")
+        self.refuse_divergence(losses.tolist())
         in_begun_epochs = math.ceil(epoch) * self.clips_per_epoch  # a set's few bad videos may come first
         if self.progress.num_replaced > self.max_replaced * in_begun_epochs:
             raise DataError(

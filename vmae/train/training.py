@@ -1,7 +1,8 @@
 """The bookkeeping that both loops share: micro-batches, schedule, log, checkpoints, interruption. What is computed, they say."""
 
+import json
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,8 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from vmae.data.clips import ClipBatch, TrainBatches, load
-from vmae.errors import Interrupted
+from vmae.errors import DivergedError, Interrupted
+from vmae.files import write_atomic
 from vmae.interrupt import StopFlag
 from vmae.results import MetricsLog
 from vmae.runs import RunDir
@@ -79,7 +81,7 @@ class Training:
             batches.clips_per_epoch,
             place.runtime.max_quarantined,
         )
-        self._saved_s = self.progress.train_s
+        self._saved_s, self._saved_step = self.progress.train_s, self.progress.step
 
     def steps(self) -> Iterator[ClipBatch]:
         """Yield the batch of each remaining step, with learning rate and noise set for it.
@@ -128,7 +130,8 @@ class Training:
         if self.log.due():
             self._count_replaced()
             lr = max(group["lr"] for group in self.optimizer.param_groups)
-            self.log.write(lr, self.clock, grad_norm=float(grad_norm))
+            with self._noting_divergence():
+                self.log.write(lr, self.clock, grad_norm=float(grad_norm))
             self.place.run_dir.held_claim().beat()
         else:
             self.clock.lap()
@@ -143,9 +146,28 @@ class Training:
         """Write a checkpoint; called on all ranks, rank 0 writes."""
         self._count_replaced()
         self.progress.pending_losses = self.place.world.mean(self.log.pending())
+        with self._noting_divergence():  # rather than to save, and later resume from, weights that are no numbers
+            self.log.refuse_divergence(self.progress.pending_losses)
         if self.place.world.is_main:
             save_checkpoint(self.place.run_dir, self.model, self.optimizer, self.progress, self.average)
-        self._saved_s = self.progress.train_s
+        self._saved_s, self._saved_step = self.progress.train_s, self.progress.step
+
+    @contextmanager
+    def _noting_divergence(self) -> Iterator[None]:
+        """Leave beside a diverged run what its first bad step saw, and which state before it was saved."""
+        try:
+            yield
+        except DivergedError as error:
+            if self.place.world.is_main:
+                facts = {
+                    "reason": str(error),
+                    "step": error.step,
+                    "learning_rates": sorted({group["lr"] for group in self.optimizer.param_groups}),
+                    "videos": self.data.videos(error.step - 1),
+                    "last_saved_step": self._saved_step,
+                }
+                write_atomic(self.place.run_dir.diverged, (json.dumps(facts) + "\n").encode())
+            raise
 
     def _count_replaced(self) -> None:
         """Add the replaced clips of all ranks."""

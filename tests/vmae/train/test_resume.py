@@ -167,6 +167,35 @@ def test_a_diverged_run_is_said_to_be_so_and_has_no_weights(recipe, store, runti
     assert json.loads(place.result.read_text())["status"] == "diverged"
 
 
+@pytest.mark.parametrize("checkpoint_every_s", [0.0, 1e9])
+def test_a_diverged_run_leaves_its_last_good_state_and_the_videos_of_the_bad_step(
+    recipe, store, runtime, monkeypatch, checkpoint_every_s
+):
+    """The loss of step 4 is no number; it is noticed at step 6 (the log's interval), or before it would be saved."""
+    from vmae.train import training
+
+    update, seen = training.Training.update, []
+
+    def poisoned(self, loss_of):
+        seen.append(self.data.videos(self.progress.step))
+        factor = float("nan") if self.progress.step == 3 else 1.0
+        update(self, lambda part: loss_of(part) * factor)
+
+    monkeypatch.setattr(training.Training, "update", poisoned)
+    place = prepare(store, recipe, "pretrain")
+    slow_log = runtime.model_copy(update={"log_every_steps": 6, "checkpoint_every_s": checkpoint_every_s})
+    assert work(place, slow_log).status == place.state() == "diverged"
+    note = json.loads(place.diverged.read_text())
+    assert (note["step"], note["videos"]) == (4, seen[3])
+    assert note["last_saved_step"] == (3 if checkpoint_every_s == 0.0 else 0)
+    assert place.checkpoint.exists() == (checkpoint_every_s == 0.0)
+    if place.checkpoint.exists():
+        state = torch.load(place.checkpoint, weights_only=True)
+        assert state["progress"]["step"] == 3
+        assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+    assert work(place, slow_log).status == "diverged", "asked again, it is over"
+
+
 def interrupt_after(monkeypatch, num_steps):
     from vmae.train import training
 
