@@ -8,32 +8,37 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Transform, offset_copy
 
 from analysis.collect import Study, learning_curve
 from analysis.style import CHANCE, KINDS, SCRATCH, WIDTH_IN
 
+APART_PT = 4.0
+MARGIN = 3.0  # points of ratio beside the first and the last
 FLOOR_MARKS = {"constant": "|", "visible_mean": "_", "nearest_copy": "x", "average": "+"}
 
 
 def accuracy_vs_ratio(ax: Axes, cells: pd.DataFrame) -> Axes:
     """Draw top-1 over the achieved masking ratio, a line per mask kind, the scratch level and chance.
 
-    Bands are t intervals over seeds; a cell of one seed has none.
+    Bands are t intervals over seeds; a cell of one seed has none. Kinds stand a little apart, so that each interval is seen.
     """
     shown = cells[cells["num_seeds"] > 0]
-    for kind, look in KINDS.items():
-        line = shown[shown["mask.kind"] == kind].sort_values("mask_ratio_achieved" if len(shown) else "mask.ratio")
-        if line.empty:
-            continue
+    kinds = [kind for kind in KINDS if kind in set(shown["mask.kind"])]
+    for place, kind in enumerate(kinds):
+        line, look = shown[shown["mask.kind"] == kind].sort_values("mask_ratio_achieved"), KINDS[kind]
         ratio, top1 = 100 * line["mask_ratio_achieved"].astype(float), line["top1"].astype(float)
-        ax.plot(ratio, top1, label=kind, **look)
-        band(ax, ratio, top1, line["top1_half_width"], look["color"])
+        apart = offset_copy(ax.transData, ax.get_figure(root=True), x=APART_PT * (place - (len(kinds) - 1) / 2), units="points")
+        ax.plot(ratio, top1, label=kind, transform=apart, **look)
+        band(ax, ratio, top1, line["top1_half_width"], look["color"], apart)
     scratch_level(ax, shown)
     ax.set_xlabel("hidden cubes (%)")
     ax.set_ylabel("top-1 accuracy (%)")
     if len(shown):
         accuracy_axis(ax, shown)
     if "mask_ratio_achieved" in shown:
+        ratios = 100 * shown["mask_ratio_achieved"].dropna()
+        ax.set_xlim(ratios.min() - MARGIN, ratios.max() + MARGIN)
         _ratio_ticks(ax, shown["mask_ratio_achieved"])
     ax.legend(ncols=2, fontsize=8, loc="lower left")
     name_missing(ax, cells)
@@ -60,14 +65,15 @@ def paper_ratios(ax: Axes, cells: pd.DataFrame, paper_name: str) -> Axes:
     return ax
 
 
-def band(ax: Axes, x: pd.Series, y: pd.Series, half_width: pd.Series, color: object) -> None:
+def band(ax: Axes, x: pd.Series, y: pd.Series, half_width: pd.Series, color: object, where: Transform | None = None) -> None:
     """Shade the interval around a line where there is one, and mark its ends, so that it shows in print."""
+    where = where or ax.transData
     half = half_width.astype(float).to_numpy()
     known = np.isfinite(half)
     if known.any():
         xs, ys = x.to_numpy()[known], y.to_numpy()[known]
-        ax.fill_between(xs, ys - half[known], ys + half[known], color=color, alpha=0.15, linewidth=0)
-        ax.errorbar(xs, ys, yerr=half[known], fmt="none", ecolor=color, elinewidth=0.6, capsize=2)
+        ax.fill_between(xs, ys - half[known], ys + half[known], color=color, alpha=0.1, linewidth=0, transform=where)
+        ax.errorbar(xs, ys, yerr=half[known], fmt="none", ecolor=color, elinewidth=0.9, capsize=2, transform=where)
 
 
 def scratch_level(ax: Axes, shown: pd.DataFrame) -> None:
