@@ -36,12 +36,18 @@ class Finding:
 
 
 def findings(study: Study) -> list[Finding]:
-    """Judge every claim, each comparison on each data set, at 5 % after Holm's correction over the whole page."""
-    asked = [(claim, check, dataset, *_compare(study, check, dataset)) for claim, check, dataset in _asked(study)]
-    corrected = holm([found.p_value if found else np.nan for *_, found, _ in asked])
+    """Judge every claim, each comparison on each data set, at 5 % after Holm's correction over the whole page.
+
+    A comparison that several claims rest on is one comparison.
+    """
+    asked = list(_asked(study))
+    compared = {(check, dataset): _compare(study, check, dataset) for _, check, dataset in asked}
+    corrected = holm([found.p_value if found else np.nan for found, _ in compared.values()])
+    p_values = dict(zip(compared, corrected, strict=True))
     judged: dict[str, list[Finding]] = {}
-    for (claim, check, dataset, found, runs), p_value in zip(asked, corrected, strict=True):
-        finding = _judge(claim, check, dataset, found, runs, p_value)
+    for claim, check, dataset in asked:
+        found, runs = compared[check, dataset]
+        finding = _judge(claim, check, dataset, found, runs, p_values[check, dataset])
         judged.setdefault(claim.id, []).append(replace(finding, to_settle=_to_settle(study, check, dataset, found)))
     return [finding for claim in CLAIMS for finding in judged.get(claim.id, [Finding(claim, None, "", _unasked(claim))])]
 

@@ -1,6 +1,7 @@
 """Claims are judged by runs and by nothing else; a claim names comparisons that exist."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 import synthetic as made
@@ -8,6 +9,7 @@ from helpers import ROOT
 
 from analysis.claims import CLAIMS
 from analysis.collect import load_study
+from analysis.compare import holm
 from analysis.findings import findings, page
 from sweeps import registry
 from vmae.arms import Arm, grid_arms
@@ -112,3 +114,13 @@ def test_the_page_says_what_was_not_run(paper_study):
     text = page(paper_study, findings(paper_study))
     assert text.count("| not run |") == sum(1 for f in findings(paper_study) if f.status == "not run")
     assert text.count("\n| B") + text.count("\n| P") == len(findings(paper_study))
+
+
+def test_a_comparison_that_several_claims_rest_on_is_corrected_for_once(paper_study, monkeypatch):
+    counts = []
+    monkeypatch.setattr("analysis.findings.holm", lambda values: counts.append(len(values)) or holm(values))
+    alone = tuple(claim for claim in CLAIMS if claim.id == "B25")
+    for claims in (alone, (*alone, *(replace(alone[0], id=f"X{k}") for k in range(50)))):
+        monkeypatch.setattr("analysis.findings.CLAIMS", claims)
+        findings(paper_study)
+    assert counts[0] == counts[1] == 4, "two comparisons on two data sets"
