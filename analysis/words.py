@@ -28,8 +28,9 @@ def legend(study: Study, cells: pd.DataFrame, baseline: str, dataset: str) -> st
         return f"No arm is finished. Baseline: {baseline}."
     paper_name = study.paper_name(dataset)
     stand_in = "" if paper_name == dataset else f" The paper's numbers are of {paper_name}: another data set and another scale."
+    num_scored, num_expected = shown["num_scored"].min(), shown["num_expected"].max()
     return (
-        f"{seeds_note(cells).capitalize()}; {shown['num_scored'].min()} of {shown['num_expected'].max()} test videos scored, "
+        f"{seeds_note(cells).capitalize()}; {num_scored:.0f} of {num_expected:.0f} test videos scored, "
         f"which alone gives a standard error of about {shown['top1_video_se'].mean():.1f} points. Baseline: {baseline}."
         f"{_detectable(shown)} Differences: paired t test over seeds where there are two or more, else McNemar's exact test "
         "over the test videos, which says nothing about another seed; verdicts at 5 % after Holm's correction over the table."
