@@ -81,6 +81,8 @@ def load_checkpoint(
             continue
         if reasons:
             print(f"warning: {reasons[0]}; resuming from {path.name} at step {progress.step}", flush=True)
+            with contextlib.suppress(OSError):  # else the next save would put the damaged one in the good one's place
+                run_dir.checkpoint.unlink()
         return progress
     if reasons:
         raise CheckpointError(f"no usable checkpoint: {'; '.join(reasons)}; remove them to start over")

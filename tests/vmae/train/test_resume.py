@@ -124,6 +124,21 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(recipe, store, tmp_pa
     assert_equal_runs(place, reference.run(place.id))
 
 
+def test_a_checkpoint_damaged_again_and_again_falls_back_each_time(recipe, store, tmp_path, runtime, monkeypatch):
+    """The damaged one is never put in the place of the good one before it."""
+    reference = Store(tmp_path / "reference")
+    run_chain(reference, recipe, runtime, upto="pretrain")
+    place = prepare(store, recipe, "pretrain")
+    for num_steps in (3, 4, 5):
+        with monkeypatch.context() as patched:
+            interrupt_after(patched, num_steps)
+            with pytest.raises(Interrupted):
+                work(place, runtime.model_copy(update={"checkpoint_every_s": 0.0}))
+        place.checkpoint.write_bytes(place.checkpoint.read_bytes()[:1000])
+    work(place, runtime)
+    assert_equal_runs(place, reference.run(place.id))
+
+
 def test_no_usable_checkpoint_is_refused_not_restarted(recipe, store, runtime, monkeypatch):
     place = prepare(store, recipe, "pretrain")
     interrupt_after(monkeypatch, 5)
