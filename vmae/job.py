@@ -3,6 +3,7 @@
 Under SLURM the job itself saves, asks to be queued again and leaves; submitit only starts it.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -133,7 +134,8 @@ def work(run_dir: RunDir, runtime: RuntimeConfig | None = None, stop: StopFlag |
             write_result(run_dir.result, result)
             if result.status == "done":  # of a diverged run, the state before it shows what happened
                 for leftover in (run_dir.checkpoint, run_dir.previous_checkpoint, run_dir.partial):
-                    leftover.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # the run is done; what stays costs room alone
+                        leftover.unlink(missing_ok=True)
             return result
 
 
@@ -189,7 +191,10 @@ def _read_result(run_dir: RunDir) -> Result | None:
         return run_dir.read_result()
     except ResultsError as error:
         print(f"warning: {error}; set aside as {run_dir.result.name}.damaged", flush=True)
-        run_dir.result.replace(run_dir.result.with_suffix(".json.damaged"))
+        try:
+            run_dir.result.replace(run_dir.result.with_suffix(".json.damaged"))
+        except OSError as failure:
+            raise RunDirError(f"cannot set {run_dir.result} aside: {failure.strerror}") from failure
         return None
 
 

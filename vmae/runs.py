@@ -165,7 +165,10 @@ class RunDir:
     def claimed(self) -> Iterator[None]:
         """Hold the run for this process; RunDirError if another live process holds it."""
         with self.held_claim().held(str(self.path)):
-            self.stopped.unlink(missing_ok=True)
+            try:
+                self.stopped.unlink(missing_ok=True)
+            except OSError as error:
+                raise RunDirError(f"cannot delete {self.stopped}: {error.strerror}") from error
             yield
 
     def state(self, active: State | None = None, is_known: bool = False) -> State:
