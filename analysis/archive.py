@@ -2,26 +2,24 @@
 
 import contextlib
 import json
-import struct
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vmae.errors import ResultsError, near
-from vmae.files import write_atomic
-from vmae.runs import Store
+from vmae.files import UNREADABLE, write_atomic
+from vmae.runs import Store, winners_of
 
 CONTENTS = "archive.json"
-RECORDS = ("config.json", "result.json", "metrics.jsonl", "predictions.csv", "adopted.json")
-PICTURES = "reconstruction.npz"  # kept of one seed: figures show one clip
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # so that the same runs give the same bytes
 
 
-def winners_of(search: str) -> str:
-    """Return the name under which `sweeps search export` declares a search's winners."""
-    return f"tuned_{search.replace('-', '_')}"
+def runs_of(summary: Mapping[str, Any]) -> list[str]:
+    """Return the ids of all runs of a search's trials, each once."""
+    trials = (trial for cell in summary["cells"] for trial in cell["trials"])
+    return list(dict.fromkeys(id_ for trial in trials for id_ in trial["runs"].values()))
 
 
 def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
@@ -47,11 +45,12 @@ def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
             pictured |= dict.fromkeys(ids["pretrain"] for ids in first if "pretrain" in ids)
         if store.search_file(name).exists():
             records[store.search_file(name)] = None
-            trials = (trial for cell in store.read_search(name)["cells"] for trial in cell["trials"])
-            runs |= dict.fromkeys(id_ for trial in trials for id_ in trial["runs"].values())
+            runs |= dict.fromkeys(runs_of(store.read_search(name)))
     runs |= dict.fromkeys(source for id_ in runs if (source := store.adopted(id_)))
-    for id_ in runs:
-        records |= dict.fromkeys(store.own(id_).path / name for name in RECORDS)
+    for place in map(store.own, runs):
+        kept = (place.config, place.result, place.metrics, place.predictions, place.path / "adopted.json")
+        records |= dict.fromkeys(kept)
+    # Of one seed: figures show one clip.
     records |= dict.fromkeys(store.run(id_).reconstruction for id_ in pictured)
     write_atomic(file, lambda temporary: _write(store, names, sorted(records), temporary))
     return len(runs)
@@ -77,7 +76,7 @@ def opened(runs: Path) -> Iterator[Store]:
         try:
             with zipfile.ZipFile(runs) as archive:
                 archive.extractall(folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, RuntimeError, struct.error) as error:
+        except UNREADABLE as error:
             raise ResultsError(f"{runs} is no archive of runs: {error}; --runs is a folder, or what `archive` wrote") from None
         yield Store(Path(folder))
 

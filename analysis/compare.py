@@ -9,6 +9,7 @@ from scipy import optimize, special  # not scipy.stats: importing it takes longe
 
 CONFIDENCE = 0.95
 POWER = 0.8
+Z = float(special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER))  # standard errors that a normal test finds so often
 NUM_RESAMPLES = 10_000
 ROUNDING = 1e-9  # points; differences of accuracies that differ by less are equal
 
@@ -148,9 +149,8 @@ def seeds_for(effect: float, detectable: float, n: int) -> int:
     3
     """
     sd = detectable * n**0.5 / _noncentrality(n)
-    z = special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER)
-    seeds = max(2, int((z * sd / abs(effect)) ** 2))  # a t test needs a few more than a normal one
-    while _noncentrality(seeds) * sd / seeds**0.5 > abs(effect) * (1 + ROUNDING):
+    seeds = max(2, int((Z * sd / abs(effect)) ** 2))  # a t test needs a few more than a normal one
+    while (detectable_over_seeds(sd, seeds) or 0.0) > abs(effect) * (1 + ROUNDING):
         seeds += 1
     return seeds
 
@@ -172,5 +172,4 @@ def detectable_over_videos(discordant_share: float, n: int) -> float:
 
     By the normal approximation: (z(97.5 %) + z(80 %)) sqrt(share of videos that one arm alone has right / n).
     """
-    z = special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER)
-    return float(100 * z * np.sqrt(discordant_share / n))
+    return float(100 * Z * np.sqrt(discordant_share / n))

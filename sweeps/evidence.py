@@ -1,6 +1,7 @@
 """What the suite itself has found on two cores: mask, target, loss, decoder and data, with motion as the task and three seeds.
 
-Under two hours on two cores. The fine-tuning rate is the one that the searches `lr_per_mask` and `lr_from_scratch` end at.
+Some two hours on two cores by the planner's estimate. The fine-tuning rate is the one that the searches `lr_per_mask` and
+`lr_from_scratch` end at.
 """
 
 from dataclasses import replace

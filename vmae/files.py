@@ -3,11 +3,19 @@
 import contextlib
 import hashlib
 import os
+import pickle
+import struct
 import threading
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from vmae.errors import CheckpointError, RunDirError
+
+# What zipfile, torch, pickle and our own reading say of a damaged file.
+_OF_FORMATS = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError)
+UNREADABLE = (*_OF_FORMATS, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
 
 
 def default_root() -> Path:

@@ -300,6 +300,11 @@ class Store:
         return states
 
 
+def winners_of(search: str) -> str:
+    """Return the name of the sweep that `sweeps search export` declares a search's winners as."""
+    return f"tuned_{search.replace('-', '_')}"
+
+
 def now() -> str:
     """Return the time as records write it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -137,10 +137,11 @@ def export(
     """Write the winners as a sweep with fresh seeds, beside the shared recipe; submit it as any other."""
     from sweeps.searching.declared import load
     from sweeps.searching.winner import declaration
+    from vmae.runs import winners_of
 
     asked = load(name, preset)
     store = store_of(runs)
-    file = to or Path(__file__).parent.parent / f"tuned_{asked.name.replace('-', '_')}.py"
+    file = to or Path(__file__).parent.parent / f"{winners_of(asked.name)}.py"
     if file.exists():
         raise RunDirError(f"{file} is there already; remove it, or choose another file with --to")
     file.write_text(declaration(store.read_search(asked.name), store), encoding="utf-8")

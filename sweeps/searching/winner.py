@@ -7,7 +7,7 @@ from typing import Any
 from sweeps.scales import scale
 from vmae.arms import Arm
 from vmae.errors import ConfigError, RunDirError
-from vmae.runs import Store
+from vmae.runs import Store, winners_of
 from vmae.study import Ablation, Sweep
 
 TEMPLATE = '''"""Winners of the search {search} beside the shared recipe, with fresh seeds; written by `search export`.
@@ -47,7 +47,7 @@ def declaration(summary: Mapping[str, Any], store: Store) -> str:
         **{key: summary[key] for key in ("search", "metric", "split", "num_trials", "sampler", "at")},
         commits=", ".join(sorted({str(found.provenance.get("commit", "unknown")) for found in results if found})),
         winners=_literal(winners),
-        name=_literal(f"tuned_{summary['search'].replace('-', '_')}"),
+        name=_literal(winners_of(summary["search"])),
         preset=_literal(summary["preset"]),
         seeds=tuple(summary["winner_seeds"]),
     )

@@ -11,7 +11,6 @@ between starts damaged checkpoints, results and logs. Nobody mends anything: run
 import argparse
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import random
@@ -31,6 +30,7 @@ sys.path[:0] = [str(ROOT)]
 from sweeps import registry  # noqa: E402
 from vmae.data.make import make_embedded  # noqa: E402
 from vmae.errors import ResultsError, VmaeError  # noqa: E402
+from vmae.files import file_sha256  # noqa: E402
 from vmae.job import work  # noqa: E402
 from vmae.results import read_metrics  # noqa: E402
 from vmae.runs import STATES, RunDir, Store  # noqa: E402
@@ -254,7 +254,7 @@ def _numbers(place: RunDir) -> dict:
 
 
 def _hash(place: RunDir) -> str:
-    return hashlib.sha256(place.weights.read_bytes()).hexdigest() if place.weights.exists() else ""
+    return file_sha256(place.weights) if place.weights.exists() else ""
 
 
 def _predictions(place: RunDir) -> str:

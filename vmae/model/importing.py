@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vmae.errors import CheckpointError
-from vmae.files import file_sha256
+from vmae.files import UNREADABLE, file_sha256
 from vmae.grid import CubeGrid
 from vmae.model.formats import Weights, cube_of, detect, to_vmae
 from vmae.sections import ImportedWeights
@@ -75,7 +75,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} is refused: no checkpoint, or it holds more than weights ({_reason(error)})") from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"{path} is truncated or no checkpoint: {_reason(error)}") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: a {type(content).__name__}, not a dictionary of weights")

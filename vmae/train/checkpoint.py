@@ -2,9 +2,7 @@
 
 import contextlib
 import hashlib
-import pickle
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +15,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vmae.errors import CheckpointError, RunDirError
-from vmae.files import write_atomic
+from vmae.files import UNREADABLE, write_atomic
 from vmae.runs import RunDir
 
-# What zipfile, torch, pickle and our own reading say of a damaged file.
-_OF_FILES = (OSError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
-UNREADABLE = (*_OF_FILES, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
 CONTENT = "content_sha256"  # in the header of model.safetensors
 
 
