@@ -31,7 +31,9 @@ from vmae.sections import (
 )
 
 
-def _check_batch(stage: str, batch_size: int, num_videos: int) -> None:
+def _check_videos(stage: str, batch_size: int, num_videos: int, num_there: int) -> None:
+    if num_videos > num_there:
+        raise ValueError(f"{stage}.subset.num_videos = {num_videos}; allowed: 1 to {num_there}")
     if batch_size > num_videos:
         raise ValueError(
             f"{stage}.optim.batch_size = {batch_size} is larger than the {num_videos} videos of its split: "
@@ -148,6 +150,9 @@ class FinetuneConfig(Config):
     ] = "none"
     seed: RandomSeed = 0
     data: VideoSet
+    subset: Annotated[
+        SubsetConfig, OmitWhen(SubsetConfig()), Field(description="fewer labelled videos: how few labels are enough")
+    ] = SubsetConfig()
     clip: FinetuneClipConfig = FinetuneClipConfig()
     repeats: Annotated[
         int, OmitWhen(1), Field(ge=1, description="clips per video and step, on top of batch_size; released: 2")
@@ -174,6 +179,11 @@ class FinetuneConfig(Config):
                 f"with probe = {self.probe!r}: the encoder is frozen; set them to 1 and 0"
             )
         return self
+
+    @property
+    def num_videos(self) -> int:
+        """Labelled videos that are trained on."""
+        return self.subset.num_videos or self.data.num_videos("train")
 
 
 class EvaluateConfig(Config):
@@ -220,11 +230,7 @@ class PretrainRun(Config):
         if isinstance(data, EmbeddedSet) and data.labels:
             raise ValueError(f"pretrain.data.labels = {data.labels!r}: pre-training reads no labels; leave it null")
         data.num_videos(self.pretrain.heldout_split)
-        if self.pretrain.num_videos > data.num_videos("pretrain"):
-            raise ValueError(
-                f"pretrain.subset.num_videos = {self.pretrain.num_videos}; allowed: 1 to {data.num_videos('pretrain')}"
-            )
-        _check_batch("pretrain", self.pretrain.optim.batch_size, self.pretrain.num_videos)
+        _check_videos("pretrain", self.pretrain.optim.batch_size, self.pretrain.num_videos, data.num_videos("pretrain"))
         return self
 
 
@@ -249,7 +255,7 @@ class FinetuneRun(Config):
         if data.num_classes is None:
             key = "labels" if isinstance(data, EmbeddedSet) else "num_classes"
             raise ValueError(f"finetune.data.{key} is null: fine-tuning needs labels; allowed: {', '.join(LABEL_SETS)}")
-        _check_batch("finetune", self.finetune.optim.batch_size, data.num_videos("train"))
+        _check_videos("finetune", self.finetune.optim.batch_size, self.finetune.num_videos, data.num_videos("train"))
         if self.finetune.mix.is_on and self.finetune.optim.batch_size * self.finetune.repeats % 2:
             raise ValueError(f"finetune.mix pairs clips: batch_size x repeats = {self.finetune.optim.batch_size} must be even")
         return self
@@ -271,7 +277,7 @@ class EvaluateRun(Config):
     @model_validator(mode="after")
     def _fits(self) -> "EvaluateRun":
         self.parent.finetune.data.num_videos(self.evaluate.split)
-        bank = self.parent.finetune.data.num_videos("train")
+        bank = self.parent.finetune.num_videos
         if self.evaluate.knn is not None and self.evaluate.knn > bank:
             raise ValueError(f"evaluate.knn = {self.evaluate.knn} is more than the {bank} training videos")
         return self

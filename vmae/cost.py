@@ -80,7 +80,7 @@ def num_steps(run: Run) -> int | None:
         return None
     if isinstance(run, PretrainRun):
         return run.pretrain.optim.epochs * (run.pretrain.num_videos // run.pretrain.optim.batch_size)
-    return run.finetune.optim.epochs * (run.finetune.data.num_videos("train") // run.finetune.optim.batch_size)
+    return run.finetune.optim.epochs * (run.finetune.num_videos // run.finetune.optim.batch_size)
 
 
 def kind_of(run: Run) -> str:

@@ -94,16 +94,22 @@ def subset_of(manifest: Manifest, split: str, config: SubsetConfig, source: Fram
     Args:
         source: all videos of the split. A subset reads through it, so that a decoded cache serves every subset.
     """
+    rows, positions = manifest.select(split), _positions(manifest, split, config)
+    part = source if config.num_videos is None else PartOfFrames(source, positions)
+    return part, list_sha256(rows[position] for position in positions)
+
+
+def labels_of(manifest: Manifest, split: str, config: SubsetConfig = SubsetConfig()) -> list[int]:
+    """Return the labels of a split, or of the subset of it that `subset_of` gives, in the order of its videos."""
     rows = manifest.select(split)
-    if config.num_videos is None:
-        return source, list_sha256(rows)
-    chosen = subset(rows, config.num_videos, config.seed)
-    positions = [position for position, row in enumerate(rows) if row.path in chosen]
-    return PartOfFrames(source, positions), list_sha256(rows[position] for position in positions)
-
-
-def labels_of(manifest: Manifest, split: str) -> list[int]:
-    """Return the labels of a split, in the order of its videos."""
-    labels = [row.label for row in manifest.select(split)]
+    labels = [rows[position].label for position in _positions(manifest, split, config)]
     assert all(label is not None for label in labels), "read_manifest checks labelled splits"
     return labels  # type: ignore[return-value]
+
+
+def _positions(manifest: Manifest, split: str, config: SubsetConfig) -> list[int]:
+    rows = manifest.select(split)
+    if config.num_videos is None:
+        return list(range(len(rows)))
+    chosen = subset(rows, config.num_videos, config.seed)
+    return [position for position, row in enumerate(rows) if row.path in chosen]

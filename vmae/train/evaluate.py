@@ -18,7 +18,7 @@ from vmae.config import EvaluateRun
 from vmae.data.augment import to_float
 from vmae.data.clips import load
 from vmae.data.frames import FrameSource
-from vmae.data.source import frames_of, labels_of, manifest_of
+from vmae.data.source import frames_of, labels_of, manifest_of, subset_of
 from vmae.data.views import TestBatch, TestBatches, Views
 from vmae.errors import DataError, Interrupted
 from vmae.files import write_atomic
@@ -66,11 +66,12 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     if not scored:
         raise DataError(f"not one of {len(source)} {config.split} videos can be read; the first: {unread[0][1]}")
     if config.knn:
-        bank = Found()
-        train = frames_of(manifest, "train", place.runtime)
+        bank, part = Found(), trained.finetune.subset
+        train, _ = subset_of(manifest, "train", part, frames_of(manifest, "train", place.runtime))
         mean_over_views(compute, train, reading, place, bank, lambda: _save(place, found, manifest.list_sha256))
         assert trained.finetune.data.num_classes is not None
-        scored = nearest(sorted(bank.rows), labels_of(manifest, "train"), scored, config.knn, trained.finetune.data.num_classes)
+        answers = labels_of(manifest, "train", part)
+        scored = nearest(sorted(bank.rows), answers, scored, config.knn, trained.finetune.data.num_classes)
     rows = [(video, labels[video], probabilities) for video, probabilities in scored]
     if world.is_main:
         paths = [row.path for row in manifest.select(config.split)]

@@ -6,7 +6,7 @@ from torch import Tensor
 from vmae.config import FinetuneRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
-from vmae.data.source import frames_of, labels_of, manifest_of
+from vmae.data.source import frames_of, labels_of, manifest_of, subset_of
 from vmae.errors import ConfigError
 from vmae.model.classifier import Classifier
 from vmae.model.formats import images_to_clips
@@ -25,9 +25,10 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
     """
     config, world = run.finetune, place.world
     manifest = manifest_of(config.data, place.runtime)
+    videos, list_sha256 = subset_of(manifest, "train", config.subset, frames_of(manifest, "train", place.runtime))
     batches = TrainBatches(
-        source=frames_of(manifest, "train", place.runtime),
-        labels=labels_of(manifest, "train"),
+        source=videos,
+        labels=labels_of(manifest, "train", config.subset),
         clip=config.clip,
         grid=run.grid,
         reading=(run.grid.num_frames, config.clip.frame_stride),
@@ -68,6 +69,8 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
         training.update(loss_of)
 
     metrics: dict[str, object] = {"loss_train_last": training.log.last_loss()}
+    if config.subset.num_videos:
+        metrics |= {"num_videos": len(videos), "list_sha256": list_sha256}
     if loaded:
         metrics["loaded"] = loaded
     if world.is_main:
