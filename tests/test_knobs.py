@@ -62,6 +62,8 @@ ALTERNATIVES = {
     "finetune.data.seed": 1,
     "finetune.data.labels": "appearance",
     "finetune.data.domain": "still",
+    "finetune.subset.num_videos": 24,
+    "finetune.subset.seed": 1,
     "finetune.clip.frame_stride": 2,
     "finetune.clip.crop_scales": (1.0, 0.75),
     "finetune.clip.hflip": True,
@@ -100,6 +102,7 @@ ALTERNATIVES = {
 }
 NEEDS = {
     "pretrain.subset.seed": {"pretrain.subset.num_videos": 48},
+    "finetune.subset.seed": {"finetune.subset.num_videos": 24},
     "pretrain.repeats_share_frames": {"pretrain.repeats": 2},
     "finetune.data.domain": {"finetune.data.labels": "appearance"},  # what a field acts on
     "pretrain.decoder_mask.kept": {"pretrain.decoder_mask.kind": "random"},

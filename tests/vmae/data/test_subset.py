@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vmae.cost import num_clips, num_steps
 from vmae.data.manifest import VideoRow
-from vmae.data.source import frames_of, manifest_of, subset_of
+from vmae.data.source import frames_of, labels_of, manifest_of, subset_of
 from vmae.data.subset import subset, subset_order
 from vmae.errors import ConfigError
 from vmae.sections import EmbeddedSet, SubsetConfig
@@ -81,7 +81,27 @@ def test_cost_and_result_count_the_subset(recipe, store, runtime):
     assert result.compute["num_clips"] == 64
 
 
+def test_labels_go_with_their_videos(runtime):
+    manifest, few = manifest_of(EmbeddedSet(size="tiny", labels="motion"), runtime), SubsetConfig(num_videos=20, seed=5)
+    listed = manifest.select("train")
+    chosen = subset(listed, 20, 5)
+    assert labels_of(manifest, "train", few) == [row.label for row in listed if row.path in chosen]
+    assert labels_of(manifest, "train") == [row.label for row in listed]
+
+
+def test_a_fine_tuning_counts_the_labels_it_was_given(recipe, store, runtime):
+    fewer = recipe.replace({"finetune.subset.num_videos": 20, "finetune.optim.batch_size": 10})
+    assert num_steps(fewer.runs()[1]) == 2 * fewer.finetune.optim.epochs
+    results = run_chain(store, fewer, runtime, upto="finetune")
+    assert results["finetune"].metrics["num_videos"] == 20
+    assert results["finetune"].compute["num_clips"] == 20 * fewer.finetune.optim.epochs
+
+
 def test_what_cannot_be_is_refused(recipe):
+    with pytest.raises(ConfigError, match=r"finetune\.subset\.num_videos = 33; allowed: 1 to 32"):
+        recipe.replace({"finetune.subset.num_videos": 33}).runs()
+    with pytest.raises(ConfigError, match="knn = 21 is more than the 20 training videos"):
+        recipe.replace({"finetune.subset.num_videos": 20, "finetune.optim.batch_size": 10, "evaluate.knn": 21}).runs()
     with pytest.raises(ConfigError, match="num_videos = 65; allowed: 1 to 64"):
         recipe.replace({"pretrain.subset.num_videos": 65}).runs()
     with pytest.raises(ConfigError, match="batch_size = 16 is larger than the 8 videos"):
