@@ -99,10 +99,10 @@ def subset_of(manifest: Manifest, split: str, config: SubsetConfig, source: Fram
     return part, list_sha256(rows[position] for position in positions)
 
 
-def labels_of(manifest: Manifest, split: str, config: SubsetConfig = SubsetConfig()) -> list[int]:
+def labels_of(manifest: Manifest, split: str, config: SubsetConfig | None = None) -> list[int]:
     """Return the labels of a split, or of the subset of it that `subset_of` gives, in the order of its videos."""
     rows = manifest.select(split)
-    labels = [rows[position].label for position in _positions(manifest, split, config)]
+    labels = [rows[position].label for position in _positions(manifest, split, config or SubsetConfig())]
     assert all(label is not None for label in labels), "read_manifest checks labelled splits"
     return labels  # type: ignore[return-value]
 
