@@ -213,6 +213,8 @@ def _flag(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
                     found.append(what)
         if any(_one(mine, f"{stage}.dirty") for stage in STAGES):
             found.append("uncommitted code")
+        if _values(mine, [f"{stage}.num_left_out" for stage in STAGES]):
+            found.append("steps left out")
         flags.append("; ".join(found))
     cells["flags"] = flags
     return cells

@@ -131,8 +131,9 @@ ONE_VALUE_TODAY = {  # fields that the embedded set leaves no choice in
 }
 SQUARE = {"evaluate.num_crops"}  # three crops of a square video are one: tests/vmae/train/test_listed.py
 FROM_SCRATCH_ONLY = {"finetune.init"}  # seen at the end of this file
-# tests/vmae/model/test_checkpoints.py, test_images.py; another method is another section: tests/vmae/train/test_contrast.py
-OTHER_TESTS = {"weights", "pretrain_grid", "pretrain.method"}
+# tests/vmae/model/test_checkpoints.py, test_images.py; another method is another section: tests/vmae/train/test_contrast.py;
+# what happens to a step whose loss is no number: tests/vmae/train/test_resume.py
+OTHER_TESTS = {"weights", "pretrain_grid", "pretrain.method", "pretrain.optim.max_left_out", "finetune.optim.max_left_out"}
 OTHER_VIDEOS = {"pretrain.data.size", "finetune.data.size"}  # another size is other videos: seen below without making them
 
 

@@ -275,6 +275,9 @@ class OptimConfig(Config):
     beta1: Fraction = 0.9
     beta2: Fraction = 0.95
     grad_clip_norm: Annotated[float, Field(gt=0.0)] | None = None
+    max_left_out: Annotated[
+        int, OmitWhen(0), Field(ge=0, description="steps whose loss is no number: back to the last checkpoint, on without them")
+    ] = 0
 
     @model_validator(mode="after")
     def _order(self) -> "OptimConfig":

@@ -128,6 +128,7 @@ def flags_after(store, stage, change, facts=made.MEASURED):
         ("finetune", lambda r: r.provenance.update(commit="bad"), "mixed code"),
         ("pretrain", lambda r: r.provenance.update(gpu="a gpu"), "mixed hardware"),
         ("evaluate", lambda r: r.provenance.update(dirty=True), "uncommitted code"),
+        ("pretrain", lambda r: r.compute.update(num_left_out=1, left_out=[7]), "steps left out"),
     ],
 )
 def test_a_table_that_mixes_says_so(store, stage, change, flag):

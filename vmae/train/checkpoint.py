@@ -23,7 +23,10 @@ CONTENT = "content_sha256"  # in the header of model.safetensors
 
 @dataclass
 class Progress:
-    """What has been done: optimiser steps, training seconds over all attempts, and counts that end up in the result."""
+    """What has been done: optimiser steps, training seconds over all attempts, and counts that end up in the result.
+
+    `left_out` are steps, from 1, that changed no weight because their loss or gradient was no number.
+    """
 
     step: int = 0
     train_s: float = 0.0
@@ -31,6 +34,7 @@ class Progress:
     num_replaced: int = 0
     num_restarts: int = 0
     pending_losses: list[float] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
 
 
 def save_checkpoint(

@@ -64,7 +64,7 @@ class TrainingLog:
     _since: tuple[int, float, float] = (0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
-        """Start the first interval where the checkpoint left off."""
+        """Start the interval where the checkpoint left off."""
         self._since = (self.progress.step, self.progress.train_s, self.progress.data_wait_s)
         self._losses = [torch.tensor(value) for value in self.progress.pending_losses]
 
@@ -77,9 +77,15 @@ class TrainingLog:
         rows = read_metrics(self.log.path) if self.log else []
         return next((row.value for row in reversed(rows) if row.metric == "loss"), None)
 
-    def add(self, loss: Tensor) -> None:
-        """Take the loss of one step, without waiting for the device."""
-        self._losses.append(loss.detach())
+    def add(self, loss: Tensor, grad_norm: Tensor) -> None:
+        """Take the loss of one step, without waiting for the device; no number if its gradient is none."""
+        self._losses.append(loss.detach() + (grad_norm - grad_norm))
+
+    def rewind(self) -> None:
+        """Go on from a state that was loaded again: forget what came after it."""
+        if self.log:
+            self.log.truncate_after(self.progress.step)
+        self.__post_init__()
 
     def due(self) -> bool:
         """Return whether this step ends an interval."""
@@ -89,8 +95,9 @@ class TrainingLog:
         """Raise DivergedError if one of the latest losses, over all ranks, is not finite."""
         bad = [k for k, loss in enumerate(losses) if not math.isfinite(loss)]
         if bad:
-            step = self.progress.step - len(losses) + 1 + bad[0]
-            raise DivergedError(f"loss is not finite at step {step} of {self.total_steps}", step)
+            known = [step for step in range(1, self.progress.step + 1) if step not in self.progress.left_out]
+            step = known[len(known) - len(losses) + bad[0]]
+            raise DivergedError(f"loss or gradient is not finite at step {step} of {self.total_steps}", step)
 
     def write(self, lr: float, clock: Clock, **more: float) -> None:
         """Record the interval; DivergedError if any loss in it was not finite, DataError if too many videos were bad."""
@@ -104,8 +111,7 @@ class TrainingLog:
         rate = (step - first) * self.batch_size / elapsed
         wait = (wait_s - since_wait_s) / elapsed
         epoch = step / self.steps_per_epoch
-        values = {
-            "loss": float(losses.mean()),
+        values = ({"loss": float(losses.mean())} if len(losses) else {}) | {
             "lr": lr,
             "clips_per_s": rate,
             "data_wait_share": wait,
@@ -117,7 +123,7 @@ class TrainingLog:
             self.log.append(MetricRow(step, epoch, "train", m, v, units.get(m, "")) for m, v in values.items())
             to_go = (self.total_steps - step) * self.batch_size / max(rate, 1e-9)
             print(
-                f"{self.name} step {step}/{self.total_steps} epoch {epoch:.1f} loss {values['loss']:.4f} "
+                f"{self.name} step {step}/{self.total_steps} epoch {epoch:.1f} loss {values.get('loss', math.nan):.4f} "
                 f"lr {lr:.2e} {rate:.0f} clips/s data {wait:.0%} ETA {int(to_go // 60)}:{int(to_go % 60):02d}",
                 flush=True,
                 file=sys.stdout,

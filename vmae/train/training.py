@@ -81,20 +81,31 @@ class Training:
             batches.clips_per_epoch,
             place.runtime.max_quarantined,
         )
-        self._saved_s, self._saved_step = self.progress.train_s, self.progress.step
+        self._saved_s, self._saved_step, self._is_back = self.progress.train_s, self.progress.step, False
 
     def steps(self) -> Iterator[ClipBatch]:
         """Yield the batch of each remaining step, with learning rate and noise set for it.
 
         Between steps: log, checkpoint, and Interrupted after saving if any rank was asked to stop.
         """
+        if self.optim.max_left_out and not self.progress.step:
+            self.save()  # to have something to go back to
+        while self.progress.step < self.total_steps:
+            yield from self._steps_until_back()
+
+    def _steps_until_back(self) -> Iterator[ClipBatch]:
+        """Yield the batches of the remaining steps, at most until one sends training back to its last checkpoint."""
         world, runtime = self.place.world, self.place.runtime
         steps = range(self.progress.step, self.total_steps)
+        self._is_back = False
         for batch in self.clock.waiting(load(self.data, steps, runtime.num_workers, world.device)):
-            self.model.train()
-            self.schedule.step_update(self.progress.step)
-            seed_step(self.data.seed, self.progress.step, world.rank)
-            yield batch
+            if self.progress.step + 1 in self.progress.left_out:
+                self._end_step()
+            else:
+                self.model.train()
+                self.schedule.step_update(self.progress.step)
+                seed_step(self.data.seed, self.progress.step, world.rank)
+                yield batch
             is_due = self.progress.train_s - self._saved_s >= runtime.checkpoint_every_s
             stop_here, save_here = world.any(self.place.stop.requested, is_due)
             if stop_here or save_here:
@@ -102,6 +113,8 @@ class Training:
                 self.save()
             if stop_here:
                 raise Interrupted(f"{self.place.stop.name} at step {self.progress.step} of {self.total_steps}")
+            if self._is_back:
+                return
 
     def update(self, loss_of: Callable[[slice], Tensor]) -> None:
         """Take one optimiser step on the mean loss of this rank's clips, `loss_of(part)` being the mean over a part of them.
@@ -125,13 +138,17 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model)
+        self.log.add(total, grad_norm)
+        self._end_step(grad_norm)
+
+    def _end_step(self, grad_norm: Tensor | None = None) -> None:
+        """Count a step, and log where an interval ends."""
         self.progress.step += 1
-        self.log.add(total)
         if self.log.due():
             self._count_replaced()
             lr = max(group["lr"] for group in self.optimizer.param_groups)
-            with self._noting_divergence():
-                self.log.write(lr, self.clock, grad_norm=float(grad_norm))
+            with self._minding_divergence():
+                self.log.write(lr, self.clock, **({} if grad_norm is None else {"grad_norm": float(grad_norm)}))
             self.place.run_dir.held_claim().beat()
         else:
             self.clock.lap()
@@ -146,18 +163,23 @@ class Training:
         """Write a checkpoint; called on all ranks, rank 0 writes."""
         self._count_replaced()
         self.progress.pending_losses = self.place.world.mean(self.log.pending())
-        with self._noting_divergence():  # rather than to save, and later resume from, weights that are no numbers
+        with self._minding_divergence():  # rather than to save, and later resume from, weights that are no numbers
             self.log.refuse_divergence(self.progress.pending_losses)
+        if self._is_back:
+            return
         if self.place.world.is_main:
             save_checkpoint(self.place.run_dir, self.model, self.optimizer, self.progress, self.average)
         self._saved_s, self._saved_step = self.progress.train_s, self.progress.step
 
     @contextmanager
-    def _noting_divergence(self) -> Iterator[None]:
-        """Leave beside a diverged run what its first bad step saw, and which state before it was saved."""
+    def _minding_divergence(self) -> Iterator[None]:
+        """Go back to leave the bad step out, or leave beside the run what it saw, and which state before it was saved."""
         try:
             yield
         except DivergedError as error:
+            if len(self.progress.left_out) < self.optim.max_left_out:
+                self._go_back(error)
+                return
             if self.place.world.is_main:
                 facts = {
                     "reason": str(error),
@@ -168,6 +190,17 @@ class Training:
                 }
                 write_atomic(self.place.run_dir.diverged, (json.dumps(facts) + "\n").encode())
             raise
+
+    def _go_back(self, error: DivergedError) -> None:
+        """Load the last checkpoint; the steps from there are taken again, without the bad one. What they took counts twice."""
+        left_out, seconds = [*self.progress.left_out, error.step], (self.progress.train_s, self.progress.data_wait_s)
+        back = load_checkpoint(self.place.run_dir, self.model, self.optimizer, self.average)
+        vars(self.progress).update(vars(back) | {"left_out": left_out, "num_restarts": self.progress.num_restarts})
+        self.progress.train_s, self.progress.data_wait_s = seconds
+        self.log.rewind()
+        self._is_back = True
+        if self.place.world.is_main:
+            print(f"warning: {error}; back to step {back.step}, and on without it", flush=True)
 
     def _count_replaced(self) -> None:
         """Add the replaced clips of all ranks."""
@@ -184,6 +217,7 @@ class Training:
             "num_encoder_cubes": num_clips * cubes_per_clip,
             "num_replaced": self.progress.num_replaced,
             "num_restarts": self.progress.num_restarts,
+            **({"num_left_out": len(left_out), "left_out": left_out} if (left_out := self.progress.left_out) else {}),
             "train_s": self.progress.train_s,
             "clips_per_s": num_clips / max(self.progress.train_s, 1e-9),
             "data_wait_share": self.progress.data_wait_s / max(self.progress.train_s, 1e-9),

@@ -211,6 +211,89 @@ def test_a_diverged_run_leaves_its_last_good_state_and_the_videos_of_the_bad_ste
     assert work(place, slow_log).status == "diverged", "asked again, it is over"
 
 
+def poison(monkeypatch, *steps):
+    """Make the loss of these steps (from 1) no number, whenever they are taken."""
+    from vmae.train import training
+
+    update = training.Training.update
+
+    def poisoned(self, loss_of):
+        factor = float("nan") if self.progress.step + 1 in steps else 1.0
+        update(self, lambda part: loss_of(part) * factor)
+
+    monkeypatch.setattr(training.Training, "update", poisoned)
+
+
+@pytest.mark.parametrize("checkpoint_every_s", [0.0, 1e9])
+@pytest.mark.parametrize("log_every_steps", [1, 6])
+def test_a_step_left_out_is_a_step_that_never_changed_a_weight(
+    recipe, tmp_path, runtime, monkeypatch, checkpoint_every_s, log_every_steps
+):
+    """Against a run whose optimiser is told to do nothing at that step: whenever it is noticed and whatever was saved."""
+    from vmae.train import training
+
+    recipe = recipe.replace({"pretrain.optim.max_left_out": 1})
+    slow = runtime.model_copy(update={"log_every_steps": log_every_steps, "checkpoint_every_s": checkpoint_every_s})
+    idle = prepare(Store(tmp_path / "idle"), recipe, "pretrain")
+    with monkeypatch.context() as patched:
+        take = torch.optim.AdamW.step
+        update = training.Training.update
+
+        def updating(self, loss_of):
+            self.optimizer.is_idle = self.progress.step == 3
+            update(self, loss_of)
+
+        patched.setattr(training.Training, "update", updating)
+        patched.setattr(torch.optim.AdamW, "step", lambda self: None if self.is_idle else take(self))
+        assert work(idle, slow).status == "done"
+    poison(monkeypatch, 4)
+    place = prepare(Store(tmp_path / "bad"), recipe, "pretrain")
+    result = work(place, slow)
+    assert (result.status, result.compute["left_out"]) == ("done", [4])
+    assert place.weights.read_bytes() == idle.weights.read_bytes()
+    rows, others = (
+        [row for row in numbers(p) if row[0] != 4 and (log_every_steps == 1 or row[1] == "lr")] for p in (place, idle)
+    )
+    assert rows == others
+    assert not place.diverged.exists()
+
+
+def test_an_interruption_after_going_back_changes_nothing(recipe, tmp_path, runtime, monkeypatch):
+    recipe = recipe.replace({"pretrain.optim.max_left_out": 2})
+    poison(monkeypatch, 2, 5)
+    whole, cut = (prepare(Store(tmp_path / name), recipe, "pretrain") for name in ("whole", "cut"))
+    assert work(whole, runtime).compute["left_out"] == [2, 5]
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 3)
+        with pytest.raises(Interrupted):
+            work(cut, runtime)
+    assert work(cut, runtime).compute["left_out"] == [2, 5]
+    assert_equal_runs(whole, cut)
+
+
+def test_more_bad_steps_than_allowed_are_divergence(recipe, store, runtime, monkeypatch):
+    poison(monkeypatch, 2, 4)
+    place = prepare(store, recipe.replace({"pretrain.optim.max_left_out": 1}), "pretrain")
+    assert work(place, runtime).status == "diverged"
+    assert json.loads(place.diverged.read_text())["step"] == 4
+
+
+def test_a_gradient_that_is_no_number_is_found_at_its_step(recipe, store, runtime, monkeypatch):
+    from vmae.train import training
+
+    update = training.Training.update
+
+    def poisoned(self, loss_of):
+        hook = next(self.model.parameters()).register_hook(lambda g: g * (float("inf") if self.progress.step == 3 else 1.0))
+        update(self, loss_of)
+        hook.remove()
+
+    monkeypatch.setattr(training.Training, "update", poisoned)
+    place = prepare(store, recipe.replace({"pretrain.optim.max_left_out": 1}), "pretrain")
+    result = work(place, runtime)
+    assert (result.status, result.compute["left_out"]) == ("done", [4])
+
+
 def interrupt_after(monkeypatch, num_steps):
     from vmae.train import training
 
