@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.compare import Spread, pooled_spread
 from vmae.errors import ResultsError
 from vmae.results import Result, read_metrics
 from vmae.runs import RunDir, Store
@@ -34,6 +35,7 @@ class Study:
     states: Mapping[str, str]
     results: Mapping[str, Result]
     problems: tuple[str, ...] = ()
+    _spreads: dict[tuple[str, str], Spread | None] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -62,6 +64,20 @@ class Study:
     def finished(self, ablation: str, dataset: str, arm: str) -> pd.DataFrame:
         """Return the done replicates of one cell, perhaps none."""
         return self.done_cells.get((ablation, dataset, arm), self.replicates.iloc[:0])
+
+    def spread(self, dataset: str, column: str = "evaluate.top1") -> Spread | None:
+        """Return the spread over seeds of all arms on a data set that have every seed; None if the sweep does not pool them."""
+        if self.plan.get("spread") != "pooled" or column not in self.replicates:
+            return None
+        if (dataset, column) not in self._spreads:
+            frame = self.replicates[["dataset", "state", "cell_id", "seed", column]].drop_duplicates(
+                ["dataset", "cell_id", "seed"]
+            )
+            done = frame[(frame["dataset"] == dataset) & (frame["state"] == "done")]
+            by_seed = done.pivot(index="cell_id", columns="seed", values=column).reindex(columns=self.plan["seeds"])
+            values = by_seed.to_numpy(dtype=float)
+            self._spreads[dataset, column] = pooled_spread(values[np.isfinite(values).all(axis=1)])
+        return self._spreads[dataset, column]
 
     def run_dir(self, id_: str) -> RunDir:
         """Return the directory of a run."""

@@ -13,6 +13,7 @@ from analysis.compare import Difference, holm, over_seeds, seeds_for
 from analysis.formats import markdown
 from analysis.paper import lookup
 from analysis.table import difference
+from analysis.words import how_judged
 
 NOT_RUN = "not run"
 ONE_SEED = "one seed"  # of which a difference between best ratios has no error
@@ -55,17 +56,23 @@ def findings(study: Study) -> list[Finding]:
 def page(study: Study, found: Sequence[Finding]) -> str:
     """Return a study's findings as markdown."""
     title = f"# Findings: {study.name}{' (SYNTHETIC)' if study.is_synthetic else ''}"
-    return f"{title}\n\n{summary(found)}\n\n{markdown(as_table(found))}\n"
+    return f"{title}\n\n{summary(study, found)}\n\n{markdown(as_table(found))}\n"
 
 
-def summary(found: Sequence[Finding]) -> str:
+def summary(study: Study, found: Sequence[Finding]) -> str:
     """Return how many comparisons say what, and how they were judged."""
     counts = Counter(finding.status for finding in found if finding.check)
     head = ", ".join(f"{n} {status}" for status, n in counts.items()) or "no comparison of them is in this sweep"
     return (
         f"Claims of the paper and of a review of it, judged by the finished runs: {head}. At 5 %, corrected for all comparisons "
         "of this page by Holm's rule; data sets that stand in for the paper's say nothing about the paper's own numbers."
+        + "".join(f" On {dataset}: {how_judged(study, dataset)}." for dataset in _pooled(study))
     )
+
+
+def _pooled(study: Study) -> list[str]:
+    """Return the data sets whose arms are judged by the spread that they share, or were meant to be."""
+    return [dataset for dataset in sorted(set(study.replicates["dataset"])) if study.spread(dataset)]
 
 
 def as_table(found: Sequence[Finding]) -> pd.DataFrame:
@@ -155,4 +162,4 @@ def _to_settle(study: Study, check: Check, dataset: str, found: Difference | Non
     if len(values) < 2 or values[0] == values[1]:
         return ""
     effect = values[0] - values[1]
-    return f"{seeds_for(effect, found.detectable, found.n)} (for {effect:+.1f})"
+    return f"{seeds_for(effect, found.detectable, found.n, found.df)} (for {effect:+.1f})"

@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.collect import Study
-from analysis.compare import POWER, bootstrap, estimate, over_seeds, over_videos
-from analysis.table import paired_predictions
+from analysis.compare import POWER, bootstrap, estimate, over_videos
+from analysis.table import difference, paired_predictions
+from analysis.words import how_judged
 from vmae.errors import ResultsError, near
 from vmae.recipe import leaves
 
@@ -41,10 +42,12 @@ def _compare(study: Study, ablation: str, dataset: str, arm: str, other: str) ->
         return
     pairs = done[0].merge(done[1], on="seed", suffixes=("", ".other"))
     if len(pairs) >= 2:
-        over = over_seeds(list(pairs["evaluate.top1"]), list(pairs["evaluate.top1.other"]))
+        over = difference(study, done[0], done[1])
+        assert over is not None, "there are two pairs or more"
         yield (
-            f"over {over.n} seeds: {over.points:+.2f} ± {over.half_width:.2f} points, paired t test p = {over.p_value:.3g}: "
-            f"{over.verdict}; a true difference of {over.detectable:.2f} would be found in {POWER:.0%} of such experiments"
+            f"over {over.n} seeds: {over.points:+.2f} ± {over.half_width:.2f} points, {how_judged(study, dataset)}, "
+            f"p = {over.p_value:.3g}: {over.verdict}; a true difference of {over.detectable:.2f} would be found in "
+            f"{POWER:.0%} of such experiments"
         )
     for pair in pairs.to_dict("records"):
         yield _over_videos(study, pair)

@@ -62,7 +62,7 @@ def write_report(study: Study, folder: Path) -> Report:
     sections += [_pretraining(drawn), _provenance(study)]
     file = folder / "report.md"
     file.write_text("\n".join(line for section in sections for line in section.markdown(folder)) + "\n", encoding="utf-8")
-    html = write_html(_title(study), [*sections, _findings(found), runs], folder / "report.html")
+    html = write_html(_title(study), [*sections, _findings(study, found), runs], folder / "report.html")
     return Report(file, html, tuple(text for _, text in answers.values()), tuple(drawn))
 
 
@@ -106,8 +106,8 @@ def _pretraining(drawn: list[Drawn]) -> Section:
     return Section("Pre-training", 2, [], figures=[d for d in drawn if d.ablation is None])
 
 
-def _findings(found: Sequence[Finding]) -> Section:
-    return Section("Findings", 2, [summary(found)], tables=[as_table(found).drop(columns="runs")])
+def _findings(study: Study, found: Sequence[Finding]) -> Section:
+    return Section("Findings", 2, [summary(study, found)], tables=[as_table(found).drop(columns="runs")])
 
 
 def _counts(study: Study) -> str:

@@ -93,11 +93,16 @@ def _column(metric: str) -> str:
 
 
 def difference(study: Study, done: pd.DataFrame, other: pd.DataFrame, column: str = "evaluate.top1") -> Difference | None:
-    """Compare two cells, paired by the seeds both have: over seeds if there are two or more, else over the test videos."""
+    """Compare two cells, paired by the seeds both have: over seeds if there are two or more, else over the test videos.
+
+    Seeds are judged by the spread that all arms share, if the sweep was declared so and they do share one.
+    """
     theirs = {seed: (value, id_) for seed, value, id_ in _values_of(other, column)}
     pairs = [(value, id_, *theirs[seed]) for seed, value, id_ in _values_of(done, column) if seed in theirs]
     if len(pairs) >= 2:
-        return over_seeds([pair[0] for pair in pairs], [pair[2] for pair in pairs])
+        spread = study.spread(str(done["dataset"].iloc[0]), column)
+        is_shared = spread is not None and spread.is_shared
+        return over_seeds([pair[0] for pair in pairs], [pair[2] for pair in pairs], spread if is_shared else None)
     if len(pairs) == 1 and column == "evaluate.top1":
         return over_videos(*paired_predictions(study, pairs[0][1], pairs[0][3]))
     return None

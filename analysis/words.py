@@ -32,10 +32,22 @@ def legend(study: Study, cells: pd.DataFrame, baseline: str, dataset: str) -> st
     return (
         f"{seeds_note(cells).capitalize()}; {num_scored:.0f} of {num_expected:.0f} test videos scored, "
         f"which alone gives a standard error of about {shown['top1_video_se'].mean():.1f} points. Baseline: {baseline}."
-        f"{_detectable(shown)} Differences: paired t test over seeds where there are two or more, else McNemar's exact test "
-        "over the test videos, which says nothing about another seed; verdicts at 5 % after Holm's correction over the table."
+        f"{_detectable(shown)} Differences: {how_judged(study, dataset)} over seeds where there are two or "
+        "more, else McNemar's exact test over the test videos, which says nothing about another seed; verdicts at 5 % after "
+        "Holm's correction over the table."
         f"{stand_in} Losses of different masks cannot be compared with each other, only with their floors."
     )
+
+
+def how_judged(study: Study, dataset: str) -> str:
+    """Return by which test differences over seeds on a data set are judged."""
+    spread = study.spread(dataset)
+    if spread is None:
+        return "paired t test"
+    arms = f"the {spread.num_arms} arms on this data set"
+    if spread.is_shared:
+        return f"t test, paired by seed, by the spread that {arms} share ({spread.sd:.1f} points, {spread.df} degrees of freedom)"
+    return f"paired t test, as {arms} may not spread alike (Bartlett's test, p = {spread.p_equal:.2g})"
 
 
 def seeds_note(cells: pd.DataFrame) -> str:

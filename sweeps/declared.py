@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sweeps.scales import DATASETS, DEFAULT, scale
 from vmae.study import Ablation, Sweep
@@ -16,6 +16,7 @@ class Declaration:
         datasets: by the paper's names, those it is about; empty: all of the preset.
         default: the preset it is meant for.
         seeds: instead of the preset's.
+        spread: as of `Sweep`.
         settings: of its recipes, where they leave the preset it is meant for; at another preset they do not apply.
     """
 
@@ -26,6 +27,7 @@ class Declaration:
     default: str = DEFAULT
     seeds: tuple[int, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    spread: Literal["own", "pooled"] = "own"
 
     def at(self, preset: str | None) -> Sweep:
         """Return the sweep at `preset` (None: its default), named after both; ConfigError for an unknown one."""
@@ -38,4 +40,4 @@ class Declaration:
             for dataset, recipe in at.recipes.items()
             if at.stands_for[dataset] in (self.datasets or DATASETS)
         }
-        return Sweep(name, self.doc, self.ablations, asked, self.seeds or at.seeds, at.stands_for, preset)
+        return Sweep(name, self.doc, self.ablations, asked, self.seeds or at.seeds, at.stands_for, preset, self.spread)

@@ -38,5 +38,6 @@ SWEEP = Declaration(
     ),
     datasets=("SSV2", "K400"),  # the second as what a pre-training comes from
     seeds=(10, 11, 12),
+    spread="pooled",
     settings={"pretrain.optim.epochs": 18, "finetune.optim.epochs": 40},
 )

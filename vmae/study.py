@@ -9,7 +9,7 @@ import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -85,6 +85,8 @@ class Sweep:
         recipes: {data set as tables call it: base recipe}.
         stands_for: {data set: the paper's data set whose place it takes}; one that is not named stands for itself.
         preset: the scale of the recipes, for arms that do not make sense at each.
+        spread: by which spread over seeds differences are judged: of the two arms of each ("own"), or of all arms of the sweep
+            on a data set together ("pooled"); declared here, so that it is settled before there are results.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Sweep:
     seeds: Sequence[int]
     stands_for: Mapping[str, str] = field(default_factory=dict)
     preset: str = ""
+    spread: Literal["own", "pooled"] = "own"
 
     @property
     def purpose(self) -> str:
@@ -156,6 +159,7 @@ class Plan:
             "preset": self.sweep.preset,
             "stands_for": {dataset: self.sweep.stands_for.get(dataset, dataset) for dataset in self.sweep.recipes},
             "seeds": list(self.sweep.seeds),
+            **({"spread": self.sweep.spread} if self.sweep.spread != "own" else {}),
             "ablations": [
                 {
                     "name": a.name,

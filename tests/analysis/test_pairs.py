@@ -22,7 +22,7 @@ def test_numbers_tests_and_settings(study):
     text = "\n".join(lines)
     assert lines[0] == "masks, d"
     assert "tube 0.875: top-1 60.0 ± 3.1 (3) %" in text
-    assert "over 3 seeds: +5.00 ± 3.11 points, paired t test p = 0.0202: better" in text
+    assert "over 3 seeds: +5.00 ± 3.11 points, paired t test, p = 0.0202: better" in text
     assert sum("McNemar" in line and "paired bootstrap" in line for line in lines) == 3, "one per seed"
     assert [line.strip() for line in lines if "setting" in line] == [
         "setting parent.parent.pretrain.mask.kind: tube against random"
