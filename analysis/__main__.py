@@ -138,6 +138,23 @@ def compare(
 
 
 @app.command()
+def claims(
+    names: Annotated[list[str], typer.Argument(help="Sweeps that were submitted; the first that asked a claim speaks of it.")],
+    runs: Runs = None,
+    reports: Annotated[str, typer.Option(help="The folder of their reports, as links name it.")] = "reports",
+) -> None:
+    """Print, as markdown, what sweeps together say of each claim of the paper, and what would settle it.
+
+    Example: python -m analysis claims evidence_long evidence --runs results/evidence/runs.zip --reports ../results
+    """
+    from analysis.formats import markdown
+    from analysis.overview import overview
+
+    links = [f"[{name}]({reports}/{name}/report.md)" for name in names]
+    typer.echo(markdown(overview([_study(name, runs) for name in names], links)))
+
+
+@app.command()
 def collect(
     runs: Runs = None,
     out: Annotated[Path | None, typer.Option(help="Also write the index there, as .csv or .parquet.")] = None,

@@ -1,7 +1,8 @@
 """What is committed under results/: small, and made again from its archives: pages byte for byte, tables number by number."""
 
 import os
-import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,8 @@ from helpers import ROOT
 
 from analysis.__main__ import render
 from analysis.archive import names_in, opened
+from analysis.claims import CLAIMS
+from analysis.overview import ALL, AT_THE_PAPERS_SCALE
 from sweeps import registry
 
 RESULTS = ROOT / "results"
@@ -42,15 +45,18 @@ def test_reports_are_made_again_from_their_archive(archive, tmp_path):
     assert compared >= 3 * len(names)
 
 
-def test_what_the_page_on_findings_says_is_what_the_report_says():
-    """docs/findings.md tells each comparison in the report's words and names sweeps that exist."""
+@pytest.mark.slow
+def test_the_page_on_findings_holds_what_the_archived_runs_say_together():
     page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    for row in (RESULTS / "evidence" / "findings.md").read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in row.strip("|").split(" | ")]
-        if len(cells) > 6 and cells[6].startswith(("+", "-0", "-1", "-2", "-3", "-4", "-5", "-6", "-7", "-8", "-9")):
-            claim = next(line for line in page.splitlines() if line.startswith(f"| **{cells[0]}** "))
-            assert f"**{cells[5]}** ({cells[6]})" in claim, cells[0]
-    named = set(re.findall(r"python -m sweeps submit (\w+) --preset paper", page))
-    assert named
-    for name in named:
-        assert registry.load(name, "paper").ablations
+    command = next(line for line in page.splitlines() if line.startswith("python -m analysis claims "))
+    done = subprocess.run([sys.executable, *command.split()[1:]], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in page
+
+
+def test_each_claim_is_sent_to_a_sweep_that_asks_it_at_the_papers_scale():
+    asked = {name: registry.load(name, "paper") for name in {ALL, *AT_THE_PAPERS_SCALE.values()}}
+    for claim in CLAIMS:
+        for check in claim.checks:
+            sweep = asked[AT_THE_PAPERS_SCALE.get(check.ablation, ALL)]
+            assert check.ablation in [ablation.name for ablation in sweep.ablations], claim.id

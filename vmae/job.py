@@ -203,7 +203,7 @@ def _parent(store: Store, run: PretrainRun | FinetuneRun | EvaluateRun) -> RunDi
     if isinstance(run, PretrainRun) or run.parent is None:
         return None
     parent = store.run(run_id(run.parent))
-    result = parent.read_result()
+    result = parent.read_result() or parent.read_result_anew()
     if result is None or result.status != "done":
         state = result.status if result else "not done"
         raise RunDirError(f"the parent run {parent.path} ({run.parent.stage}) is {state}; its weights are needed first")

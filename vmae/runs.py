@@ -99,6 +99,12 @@ class RunDir:
         """Return the result, or None while the run is not done."""
         return read_result(self.result) if self.result.exists() else None
 
+    def read_result_anew(self) -> Result | None:
+        """Return the result as `read_result`, also where a network file system still shows the folder as it was seconds ago."""
+        with contextlib.suppress(OSError):
+            self.path.chmod(self.path.stat().st_mode & 0o7777)  # changing a folder shows it as it is
+        return self.read_result()
+
     def finished(self) -> Result | None:
         """Return the result, None also where it is damaged: such a run is to be made again."""
         try:
@@ -193,10 +199,7 @@ class RunDir:
             return "interrupted"  # killed without a word: a checkpoint is there, the process is not
         if not self.starts.exists():
             return "missing"
-        # A network file system may show the folder as it was some seconds ago; changing it shows it as it is.
-        with contextlib.suppress(OSError):
-            self.path.chmod(self.path.stat().st_mode & 0o7777)
-        result = self.read_result()
+        result = self.read_result_anew()
         return result.status if result else "lost"
 
 

@@ -3,6 +3,7 @@
 import csv
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import synthetic as made
 from helpers import ROOT
@@ -11,8 +12,10 @@ from analysis.claims import CLAIMS
 from analysis.collect import load_study
 from analysis.compare import holm
 from analysis.findings import findings, page
+from analysis.overview import overview
 from sweeps import registry
 from vmae.arms import Arm, grid_arms
+from vmae.runs import Store
 from vmae.study import Ablation, make_plan
 
 
@@ -124,3 +127,25 @@ def test_a_comparison_that_several_claims_rest_on_is_corrected_for_once(paper_st
         monkeypatch.setattr("analysis.findings.CLAIMS", claims)
         findings(paper_study)
     assert counts[0] == counts[1] == 4, "two comparisons on two data sets"
+
+
+def test_of_several_studies_the_first_that_compared_speaks(tmp_path):
+    """Both ask how masks are drawn, the loss is asked in the second alone."""
+    arms = grid_arms({"pretrain.mask.kind": ("tube", "random"), "pretrain.mask.ratio": (0.9,)}, "{kind} {ratio:g}")
+    masks = Ablation("mask_sampling", made.DOC, "Table 1b", arms, "tube 0.9")
+    losses = tuple(Arm(name, {"pretrain.loss": loss}) for name, loss in (("MSE", "mse"), ("L1", "l1")))
+    asked = {"first": (masks,), "second": (masks, Ablation("loss", made.DOC, "Table 1f", losses, "MSE"))}
+    studies = []
+    for name, ablations in asked.items():
+        made.finish(
+            Store(tmp_path / name),
+            make_plan(made.sweep(ablations=ablations)),
+            lambda arm, seed: 60.0 + (5.0 + 0.1 * seed) * (arm in ("tube 0.9", "MSE")),
+        )
+        studies.append(load_study(Store(tmp_path / name), "synthetic"))
+    rows = overview(studies, ["[first](a)", "[second](b)"]).set_index(pd.Index([claim.id for claim in CLAIMS]))
+    assert rows.loc["B22", "seen here"].startswith("[first](a): tube 0.9 above random 0.9: **supported** (+5.1")
+    assert rows.loc["B25", "seen here"].startswith("[second](b): MSE above L1: **supported** (+5.1")
+    assert rows.loc["B06", "seen here"] == "not run"
+    assert rows.loc["B03", "seen here"].startswith("not judged by runs: ")
+    assert "python -m sweeps submit paper_table1 --preset paper" in rows.loc["B25", "to settle it"]

@@ -4,13 +4,13 @@
 
 Sixty runs (the smoke sweep, five seeds), each start of each in a process of its own, most of them hit: killed or refused at any
 opening for writing, fsync, rename, link or removal below the run root, with a torn write before the kill, a full or read-only
-disk for one call or for good, a signal or kill -9 at any moment, a clock that jumps by days, a second worker on the same run; and
-between starts damaged checkpoints, results and logs. Nobody mends anything: runs that are not done are simply started again.
+disk for one call or for good, a signal or kill -9 at any moment, a clock that jumps by days, a second worker on the same run, a
+view that lags behind what other processes did, as on NFS (strike.py); and between starts damaged checkpoints, results and logs.
+Nobody mends anything: runs that are not done are simply started again.
 """
 
 import argparse
 import contextlib
-import errno
 import json
 import os
 import random
@@ -21,11 +21,13 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from strike import ERRORS, KINDS, NUM_POINTS, Fault, Struck  # noqa: E402
 
 from sweeps import registry  # noqa: E402
 from vmae.data.make import make_embedded  # noqa: E402
@@ -38,74 +40,8 @@ from vmae.runtime import RuntimeConfig  # noqa: E402
 from vmae.study import Plan, make_plan  # noqa: E402
 from vmae.train import evaluate, finetune, pretrain  # noqa: E402, F401  # once, not in each of a thousand processes
 
-WRITES = {"os.rename": 1, "os.link": 1, "os.remove": 0, "os.truncate": 0, "os.mkdir": 0, "os.utime": 0}  # event: its path's place
-NUM_POINTS = 60  # such calls at which a start may be hit; a run makes some 30 to 150
-ERRORS = (errno.ENOSPC, errno.EROFS, errno.EIO)
-KINDS = ("kill", "torn", "refuse", "refuse for good", "signal", "shot", "clock", "second")
 DAMAGES = ("checkpoint", "result", "metrics")
-SLOWEST_S = 60.0  # a start that takes longer hangs
-DAY_S = 86_400.0
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What hits one start: a kind, the call at which it does, or the moment."""
-
-    kind: str
-    point: int = 0
-    error: int = errno.ENOSPC
-    delay_s: float = 0.0
-
-
-class Struck:
-    """In a worker: counts the calls that change something below `root` and does what was asked at the one that was asked."""
-
-    def __init__(self, fault: Fault, root: Path, log: int) -> None:
-        self.fault, self.root, self.log, self.count, self.refuses = fault, str(root), log, 0, False
-        self.fsync = os.fsync
-
-    def arm(self) -> None:
-        """From here on."""
-        sys.addaudithook(self.hear)
-        os.fsync = self.before_fsync
-
-    def hear(self, event: str, args: tuple) -> None:
-        """Judge an audit event; raises OSError where the disk is to refuse."""
-        if event == "open":
-            path, mode, flags = args
-            if (isinstance(mode, str) and set(mode) & set("wax+")) or flags & (os.O_WRONLY | os.O_RDWR):
-                self.reach(path)
-        elif event in WRITES:
-            self.reach(args[WRITES[event]])
-
-    def before_fsync(self, fd: int) -> None:
-        """Stand for os.fsync."""
-        if self.fault.kind == "torn" and self.count + 1 >= self.fault.point:
-            os.write(self.log, b"torn\n")
-            os.ftruncate(fd, os.fstat(fd).st_size // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.reach(Path(f"/proc/self/fd/{fd}").readlink())
-        self.fsync(fd)
-
-    def reach(self, path: object) -> None:
-        """Count a call on `path`, and strike."""
-        if not str(path).startswith(self.root):
-            return
-        self.count += 1
-        if self.count == self.fault.point:
-            if self.fault.kind == "kill":
-                os.write(self.log, b"kill\n")
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.fault.kind == "clock":
-                os.write(self.log, b"clock\n")
-                now, self.fault = time.time, replace(self.fault, kind="none")
-                time.time = lambda: now() + DAY_S * (1 if self.fault.error == errno.ENOSPC else -1)
-            self.refuses = self.fault.kind.startswith("refuse")
-            if self.refuses:
-                os.write(self.log, f"{self.fault.kind}\n".encode())
-        if self.refuses:
-            self.refuses = self.fault.kind == "refuse for good"
-            raise OSError(self.fault.error, os.strerror(self.fault.error), str(path))
+SLOWEST_S = 300.0  # a start that takes longer hangs, however loaded the machine
 
 
 class Sweep:

@@ -1,0 +1,80 @@
+"""What several studies together say of each claim: the first that compared anything for it, and what would settle it."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.claims import CLAIMS, Claim
+from analysis.collect import Study
+from analysis.findings import NOT_RUN, Finding, findings
+
+# The sweep that asks an ablation on the paper's data at the paper's scale; tests hold that it does.
+AT_THE_PAPERS_SCALE = {
+    "methods": "paper_tables234",
+    "pretrain_strategy": "paper_table1",
+    "mask_sampling": "paper_table1",
+    "pretrain_dataset": "paper_table1",
+    "loss": "paper_table1",
+    "decoder_depth": "paper_table1",
+    "data_size": "figures",
+    "quality_vs_quantity": "figures",
+    "image_vs_video_ratio": "figures",
+    "mask_ratio": "figures",
+    "small_data": "small_data",
+}
+ALL = "everything"
+
+
+def overview(studies: Sequence[Study], links: Sequence[str]) -> pd.DataFrame:
+    """Return a row per claim: the paper's evidence, what was seen and where, what would settle it.
+
+    Args:
+        studies: in the order in which they are asked; the first that has a comparison for a claim speaks.
+        links: where the report of each lies.
+    """
+    found = [(link, findings(study)) for study, link in zip(studies, links, strict=True)]
+    rows = []
+    for claim in CLAIMS:
+        asked = [(link, [f for f in every if f.claim == claim and f.check]) for link, every in found]
+        link, said = next(((f"{link}: ", said) for link, said in asked if any(f.numbers for f in said)), ("", []))
+        missing = [f for _, every in asked for f in every if not f.numbers and f.check not in {s.check for s in said}]
+        seen = [*map(_seen, said), *dict.fromkeys(map(_unseen, missing))]
+        rows.append(
+            {
+                "claim": f"**{claim.id}** {claim.statement}",
+                "the paper's evidence": claim.evidence,
+                "seen here": link + "<br>".join(seen) or _not_asked(claim),
+                "to settle it": "<br>".join([*filter(None, map(_seeds, said)), *_commands(claim)]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _seen(finding: Finding) -> str:
+    return f"{_unseen(finding)} ({finding.numbers})" if finding.numbers else _unseen(finding)
+
+
+def _unseen(finding: Finding) -> str:
+    return f"{_comparison(finding)}: **{finding.status}**"
+
+
+def _comparison(finding: Finding) -> str:
+    assert finding.check is not None
+    word = "best ratio below" if finding.check.kind == "lower ratio" else "above"
+    return f"{finding.check.arm} {word} {finding.check.versus}"
+
+
+def _not_asked(claim: Claim) -> str:
+    return f"not judged by runs: {claim.why_not}" if claim.why_not else NOT_RUN
+
+
+def _seeds(finding: Finding) -> str:
+    if not finding.to_settle or finding.check is None:
+        return ""
+    seeds, _, effect = finding.to_settle.partition(" ")
+    return f"{finding.check.arm} against {finding.check.versus}: {seeds} seeds of this size {effect}"
+
+
+def _commands(claim: Claim) -> list[str]:
+    sweeps = dict.fromkeys(AT_THE_PAPERS_SCALE.get(check.ablation, ALL) for check in claim.checks)
+    return [f"`python -m sweeps submit {name} --preset paper --profile slurm`" for name in sweeps]
