@@ -16,7 +16,15 @@ class RuntimeConfig(Config):
     num_threads: Annotated[int, Field(ge=1, description="of torch, per process")] | None = None
     num_workers: Annotated[int, Field(ge=0, description="loader processes per rank; 0 reads in the training process")] = 0
     micro_batch_size: Annotated[int, Field(ge=1, description="clips per forward; the global batch stays")] | None = None
-    compile: Annotated[bool, Field(description="through torch.compile; worth it on a GPU, on CPUs 0 to 4 % for minutes")] = False
+    compile: Annotated[
+        bool,
+        Field(
+            description="through torch.compile, kept in data_root/cache/compiled; worth it on a GPU, on CPUs 0 to 4 % for minutes"
+        ),
+    ] = False
+    bucket_mb: Annotated[
+        float, Field(gt=0.0, description="gradients that ranks average at a time: fewer megabytes start earlier, more cost less")
+    ] = 25.0
     attention: Annotated[
         Literal["fused", "explicit"], Field(description="one kernel; three operations, faster for bf16 on CPUs that have it")
     ] = "fused"

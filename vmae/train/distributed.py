@@ -45,11 +45,13 @@ class World:
         """Whether this process writes files."""
         return self.rank == 0
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the model averaging its gradients over ranks; itself when alone."""
+    def wrap(self, model: nn.Module, bucket_mb: float) -> nn.Module:
+        """Return the model averaging its gradients over ranks, `bucket_mb` of them at a time; itself when alone."""
         if self.size == 1:
             return model
-        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+        devices = [self.device] if self.device.type == "cuda" else None
+        # Gradients that lie where they are averaged: not copied there and back, and not there twice.
+        return DistributedDataParallel(model, device_ids=devices, bucket_cap_mb=bucket_mb, gradient_as_bucket_view=True)
 
     def any(self, *flags: bool) -> list[bool]:
         """Return, for each flag, whether any rank has it: the same answer on every rank, so that all act alike."""

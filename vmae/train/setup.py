@@ -1,8 +1,10 @@
 """Precision, noise and how a model is computed, the same for all loops and the evaluator."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +40,11 @@ def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
             module.fused_attn = False
         if isinstance(module, Block) and runtime.recompute:
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)
-    return Compiled(model) if runtime.compile else model
+    if not runtime.compile:
+        return model
+    # Where the next start of this or another run finds it, on another node too; torch's own place is a node's /tmp.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(runtime.data_root) / "cache" / "compiled"))
+    return Compiled(model)
 
 
 class Compiled(nn.Module):

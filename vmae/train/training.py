@@ -60,7 +60,7 @@ class Training:
         metrics = MetricsLog(place.run_dir.metrics) if place.world.is_main else None
         if metrics:
             metrics.truncate_after(self.progress.step)
-        self.parallel = place.world.wrap(arranged(model, place.runtime))
+        self.parallel = place.world.wrap(arranged(model, place.runtime), place.runtime.bucket_mb)
         if place.world.is_main and place.runtime.num_workers > num_cpus():
             print(
                 f"warning: num_workers = {place.runtime.num_workers}, but this process may use {num_cpus()} cores: its workers "

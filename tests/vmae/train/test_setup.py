@@ -1,7 +1,12 @@
 """How a model is computed never changes what: kernels, recomputation, a failed compilation; memory errors say what to set."""
 
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
+from helpers import ROOT, clean_environment
 from torch._dynamo.exc import TorchDynamoException
 
 from vmae.errors import ConfigError
@@ -34,6 +39,11 @@ def raises(error):
     return lambda forward: compiled
 
 
+@pytest.fixture(autouse=True)
+def _own_compiled_code(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # else what `arranged` sets would outlive a test
+
+
 @pytest.mark.parametrize("given", [{"attention": "explicit"}, {"recompute": True}])
 def test_loss_and_gradients_stay(setting, given):
     model, clips, hidden = setting
@@ -57,6 +67,36 @@ def test_other_errors_are_not_taken_for_a_failed_compilation(setting, monkeypatc
     monkeypatch.setattr(torch, "compile", raises(ValueError("shape")))
     with pytest.raises(ValueError, match="shape"):
         arranged(model, RuntimeConfig(compile=True))(clips, hidden)
+
+
+TWO_STARTS = """
+import sys, torch
+from torch._dynamo.utils import counters
+from vmae.runtime import RuntimeConfig
+from vmae.train.setup import arranged
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.Linear(8, 1))
+loss = arranged(model, RuntimeConfig(compile=True, data_root=sys.argv[1]))(torch.ones(4, 8)).sum()
+loss.backward()
+print(float(loss), counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs g++")
+def test_a_second_start_finds_what_the_first_one_compiled(tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    words = [sys.executable, "-c", TWO_STARTS, str(tmp_path)]
+    first, second = (
+        subprocess.run(
+            words, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=300, check=True
+        ).stdout.split()
+        for _ in range(2)
+    )
+    assert first[0] == second[0]
+    assert int(first[2]) > 0
+    assert (int(second[1]), int(second[2])) == (int(first[2]), 0)
+    assert any((tmp_path / "cache" / "compiled").iterdir())
 
 
 @pytest.mark.parametrize("num_skipped", [0, 1, 5])
