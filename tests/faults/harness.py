@@ -147,10 +147,13 @@ def storm(sweep: Sweep, num_faults: int, seed: int, workers: int = 2) -> Counter
         ready = sweep.ready()
         if calm and not ready and not sweep.at_work:
             return Counter(sweep.log_file.read_text().splitlines())
-        if not calm and chance.random() < 0.05:
-            sweep.damage(chance)
-        if not ready or len(sweep.at_work) >= workers:
+        is_over = not ready and not sweep.at_work  # too early: only damage gives the storm something to strike again
+        if not is_over and (not ready or len(sweep.at_work) >= workers):
             time.sleep(0.005)
+            continue
+        # Here and not in each round of waiting: what is drawn should not depend on how long anything took.
+        if not calm and (is_over or chance.random() < 0.2):
+            sweep.damage(chance)
             continue
         id_, fault = chance.choice(ready), None if calm else _fault(chance)
         sweep.start(id_, fault)
