@@ -48,8 +48,8 @@ def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
             runs |= dict.fromkeys(runs_of(store.read_search(name)))
     runs |= dict.fromkeys(source for id_ in runs if (source := store.adopted(id_)))
     for place in map(store.own, runs):
-        kept = (place.config, place.result, place.metrics, place.predictions, place.path / "adopted.json")
-        records |= dict.fromkeys(kept)
+        finished = (place.result, place.metrics, place.predictions) if place.result.exists() else ()
+        records |= dict.fromkeys((place.config, place.path / "adopted.json", *finished))
     # Of one seed: figures show one clip.
     records |= dict.fromkeys(store.run(id_).reconstruction for id_ in pictured)
     write_atomic(file, lambda temporary: _write(store, names, sorted(records), temporary))

@@ -71,3 +71,13 @@ def test_what_is_not_there_is_named(finished, tmp_path):
         other.writestr("notes.txt", "hello")
     with pytest.raises(ResultsError, match=r"holds no archive.json"):
         render(tmp_path / "other.zip", tmp_path / "out")
+
+
+def test_what_an_unfinished_run_has_logged_stays_behind(finished, tmp_path):
+    id_ = next(iter(load_study(finished, "synthetic").plan["runs"]))
+    finished.run(id_).result.unlink()
+    finished.run(id_).metrics.write_text("{}\n")
+    write_archive(finished, ["synthetic"], tmp_path / "a.zip")
+    names = {name for name in zipfile.ZipFile(tmp_path / "a.zip").namelist() if id_ in name}
+    assert f"{id_}/config.json" in names
+    assert f"{id_}/metrics.jsonl" not in names
