@@ -23,14 +23,19 @@ def default_root() -> Path:
     return Path(os.environ.get("VMAE_RUNS", "runs"))
 
 
-def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
+def write_atomic(path: Path, content: bytes | Callable[[Path], None], *, make_folder: bool = True) -> None:
     """Write `content` (or what it writes to the path it is given) to `path`: temporary name, fsync, rename.
 
     Raises RunDirError with path and reason where the place is full, read-only or missing; what stood there before stays.
+
+    Args:
+        make_folder: False where a folder that is not there has vanished: made anew, it would hide that from who writes, and what
+            was written from who looks when the real one is back.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         if callable(content):
             content(temporary)
             with temporary.open("rb") as file:

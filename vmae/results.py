@@ -70,7 +70,7 @@ class MetricsLog:
         """Drop rows past `step`, and a half-written last line, so that a resumed run logs nothing twice."""
         if self.path.is_file():
             kept = [json.dumps(asdict(row)) + "\n" for row in read_metrics(self.path) if row.step <= step]
-            write_atomic(self.path, "".join(kept).encode())
+            write_atomic(self.path, "".join(kept).encode(), make_folder=False)
 
 
 def read_metrics(path: Path) -> list[MetricRow]:

@@ -117,8 +117,10 @@ class RunDir:
         return read_json(self.stopped)
 
     def stop(self, state: Literal["interrupted", "failed"], reason: str) -> None:
-        """Record that this attempt ended without a result."""
-        write_atomic(self.stopped, (json.dumps({"state": state, "reason": reason, "at": now()}) + "\n").encode())
+        """Record that this attempt ended without a result; not in a directory that has vanished."""
+        if self.path.is_dir():
+            text = json.dumps({"state": state, "reason": reason, "at": now()}) + "\n"
+            write_atomic(self.stopped, text.encode(), make_folder=False)
 
     def read_submission(self) -> dict[str, Any]:
         """Return the job that was last submitted for this run ({} if none): `executor`, `job_id`, `at` and what it was given."""

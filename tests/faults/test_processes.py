@@ -1,19 +1,24 @@
-"""Processes that are shot or missing while a run trains: it ends, says why, and the next start reaches the same bits."""
+"""What a run stands on goes while it trains (a process, its folder): it ends, says why, and goes on to the same bits."""
 
+import json
 import multiprocessing
 import os
+import random
 import signal
+import socket
 
 import pytest
 import torch
 from helpers import clean_environment, free_port
 from ranks import Rank, python
 
-from vmae.errors import ConfigError
+from vmae import allocation
+from vmae.errors import ConfigError, VmaeError
 from vmae.identity import run_id
 from vmae.job import work
 from vmae.results import read_metrics
 from vmae.runs import Store
+from vmae.train import distributed
 
 SHOT = """
 import os, signal
@@ -82,8 +87,9 @@ def test_a_loader_process_that_is_shot_is_said_and_the_next_start_reaches_the_sa
 
     def then_shoot(self, loss_of):
         update(self, loss_of)
-        if self.progress.step == 3:
-            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        if self.progress.step == 1:  # two times two batches are read ahead; the sixth needs somebody
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
 
     with monkeypatch.context() as patched:
         patched.setattr(training.Training, "update", then_shoot)
@@ -103,3 +109,42 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_is_written(recipe, stor
         work(place, runtime.model_copy(update={"device": "cuda"}))
     assert {path.name for path in place.path.iterdir()} == there
     assert place.state() == "missing"
+
+
+def test_a_root_that_vanishes_is_said_and_when_it_is_back_the_run_goes_on(recipe, tmp_path, runtime, monkeypatch):
+    from vmae.train import training
+
+    every_step = runtime.model_copy(update={"checkpoint_every_s": 0.0, "log_every_steps": 1})
+    whole, cut = (prepare(Store(tmp_path / name), recipe, every_step) for name in ("whole", "cut"))
+    work(whole, every_step)
+    update = training.Training.update
+
+    def then_vanish(self, loss_of):
+        if self.progress.step == 3:
+            (tmp_path / "cut").rename(tmp_path / "elsewhere")
+        update(self, loss_of)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Training, "update", then_vanish)
+        with pytest.raises(VmaeError, match=f"cannot write {tmp_path / 'cut'}"):
+            work(cut, every_step)
+    assert not (tmp_path / "cut").exists(), "nothing is made up in its place"
+    (tmp_path / "elsewhere").rename(tmp_path / "cut")
+    cut.claim.unlink()  # of a process that would have ended
+    assert cut.state() == "interrupted"
+    work(cut, every_step)
+    assert same(cut, whole)
+
+
+def test_a_port_that_is_taken_is_passed_over(tmp_path):
+    first = random.Random(f"{allocation.job_id()} {allocation.restart_count()}").randrange(
+        distributed.LOWEST_PORT, distributed._first_ephemeral_port()
+    )
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", first))
+        taken.listen()
+        store = distributed._meet(0, 1, tmp_path / "rendezvous.json")
+        store.set("here", "yes")
+        where = json.loads((tmp_path / "rendezvous.json").read_text())
+    assert where["port"] != first
+    assert store.get("here") == b"yes"

@@ -35,9 +35,9 @@ def test_a_storm_loses_doubles_and_invents_nothing(tmp_path, monkeypatch):
     first.weights.write_bytes(first.weights.read_bytes()[:-1] + b"?")
     rows = first.metrics.read_text().splitlines(keepends=True)
     first.metrics.write_text("".join([*rows, *rows[-6:]]))
-    first.claim.write_text("{}")
+    first.checkpoint.write_bytes(b"")
     assert [line.partition(": ")[2] for line in differences(struck, undisturbed)] == [
         "other metrics",
         "other weights",
-        "left behind: claim.json",
+        f"left behind: {first.checkpoint.name}",
     ]

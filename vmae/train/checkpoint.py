@@ -53,7 +53,7 @@ def save_checkpoint(
         with contextlib.suppress(FileNotFoundError):
             run_dir.checkpoint.replace(run_dir.previous_checkpoint)
 
-    write_atomic(run_dir.checkpoint, write)
+    write_atomic(run_dir.checkpoint, write, make_folder=False)
 
 
 def load_checkpoint(
@@ -98,7 +98,7 @@ def _check_sums(path: Path) -> None:
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write the model's weights as safetensors, atomically, with their hash in the header."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(weights, {CONTENT: _content_hash(weights)}))
+    write_atomic(path, safetensors.torch.save(weights, {CONTENT: _content_hash(weights)}), make_folder=False)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

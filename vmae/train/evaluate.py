@@ -75,7 +75,7 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     rows = [(video, labels[video], probabilities) for video, probabilities in scored]
     if world.is_main:
         paths = [row.path for row in manifest.select(config.split)]
-        write_atomic(place.run_dir.predictions, _predictions(rows, paths, dict(found.frames)).encode())
+        write_atomic(place.run_dir.predictions, _predictions(rows, paths, dict(found.frames)).encode(), make_folder=False)
     top1 = _top(rows, 1)
     metrics: dict[str, object] = {
         "top1": 100 * top1,
@@ -160,7 +160,7 @@ def _rows(compute: Callable[[Tensor], Tensor], batch: TestBatch, world: World) -
 
 def _save(place: Place, found: Found, list_sha256: str) -> None:
     values = {"list_sha256": list_sha256, "rows": found.rows, "frames": found.frames, "unread": found.unread}
-    write_atomic(place.run_dir.partial, json.dumps(values).encode())
+    write_atomic(place.run_dir.partial, json.dumps(values).encode(), make_folder=False)
 
 
 def nearest(bank: Rows, labels: Sequence[int], queries: Rows, k: int, num_classes: int) -> Rows:

@@ -160,7 +160,7 @@ def save_reconstruction(path: Path, model: VideoMAE, batch: Heldout, config: Pre
         with temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **content)
 
-    write_atomic(path, write)
+    write_atomic(path, write, make_folder=False)
 
 
 def _bytes(cubes: Tensor, grid: CubeGrid) -> np.ndarray:

@@ -188,7 +188,7 @@ class Training:
                     "videos": self.data.videos(error.step - 1),
                     "last_saved_step": self._saved_step,
                 }
-                write_atomic(self.place.run_dir.diverged, (json.dumps(facts) + "\n").encode())
+                write_atomic(self.place.run_dir.diverged, (json.dumps(facts) + "\n").encode(), make_folder=False)
             raise
 
     def _go_back(self, error: DivergedError) -> None:
