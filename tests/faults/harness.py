@@ -179,7 +179,7 @@ def differences(sweep: Sweep, undisturbed: Sweep) -> list[str]:
             except (OSError, ResultsError, json.JSONDecodeError) as error:
                 found.append(f"{id_}: {what}: {error}")
         left = {p.name for p in mine.path.iterdir()} - {p.name for p in other.path.iterdir()}
-        if not mine.held_claim().is_live():  # who was shot between the result and the end of its claim left it, and it binds nobody
+        if not mine.held_claim().is_live():  # of one who was shot between the result and the end of its claim: it binds nobody
             left -= {mine.claim.name}
         found += [f"{id_}: left behind: {name}" for name in sorted(left) if not name.startswith(("result.json.", "."))]
     return found
