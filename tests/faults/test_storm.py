@@ -32,7 +32,8 @@ def test_a_storm_loses_doubles_and_invents_nothing(tmp_path, monkeypatch):
     )
     assert differences(struck, undisturbed) == []
     first = struck.store.run(next(iter(made.runs)))
-    first.weights.write_bytes(first.weights.read_bytes()[:-1] + b"?")
+    content = first.weights.read_bytes()
+    first.weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     rows = first.metrics.read_text().splitlines(keepends=True)
     first.metrics.write_text("".join([*rows, *rows[-6:]]))
     first.checkpoint.write_bytes(b"")
