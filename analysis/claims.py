@@ -16,6 +16,11 @@ class Check:
     versus: str
     kind: str = "better"
 
+    @property
+    def text(self) -> str:
+        """The comparison as a page names it."""
+        return f"{self.arm} {'best ratio below' if self.kind == 'lower ratio' else 'above'} {self.versus}"
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -35,7 +35,7 @@ class Study:
     states: Mapping[str, str]
     results: Mapping[str, Result]
     problems: tuple[str, ...] = ()
-    _spreads: dict[tuple[str, str], Spread | None] = field(default_factory=dict)
+    _spreads: dict[tuple[str, str], Spread | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:

@@ -50,7 +50,7 @@ def findings(study: Study) -> list[Finding]:
         found, runs = compared[check, dataset]
         finding = _judge(claim, check, dataset, found, runs, p_values[check, dataset])
         judged.setdefault(claim.id, []).append(replace(finding, to_settle=_to_settle(study, check, dataset, found)))
-    return [finding for claim in CLAIMS for finding in judged.get(claim.id, [Finding(claim, None, "", _unasked(claim))])]
+    return [finding for claim in CLAIMS for finding in judged.get(claim.id, [Finding(claim, None, "", unasked(claim))])]
 
 
 def page(study: Study, found: Sequence[Finding]) -> str:
@@ -80,13 +80,12 @@ def as_table(found: Sequence[Finding]) -> pd.DataFrame:
     rows = []
     for finding in found:
         claim, check = finding.claim, finding.check
-        word = "best ratio below" if check and check.kind == "lower ratio" else "above"
         rows.append(
             {
                 "claim": claim.id,
                 "statement": claim.statement,
                 "the paper's evidence": claim.evidence,
-                "comparison": f"{check.ablation}: {check.arm} {word} {check.versus}" if check else "",
+                "comparison": f"{check.ablation}: {check.text}" if check else "",
                 "data set": finding.dataset,
                 "finding": finding.status,
                 "numbers": finding.numbers,
@@ -97,7 +96,8 @@ def as_table(found: Sequence[Finding]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _unasked(claim: Claim) -> str:
+def unasked(claim: Claim) -> str:
+    """Return why no comparison of a sweep judges a claim."""
     return f"not judged by runs: {claim.why_not}" if claim.why_not else NOT_RUN
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.claims import CLAIMS, Claim
 from analysis.collect import Study
-from analysis.findings import NOT_RUN, Finding, findings
+from analysis.findings import Finding, findings, unasked
 
 # The sweep that asks an ablation on the paper's data at the paper's scale; tests hold that it does.
 AT_THE_PAPERS_SCALE = {
@@ -43,7 +43,7 @@ def overview(studies: Sequence[Study], links: Sequence[str]) -> pd.DataFrame:
             {
                 "claim": f"**{claim.id}** {claim.statement}",
                 "the paper's evidence": claim.evidence,
-                "seen here": link + "<br>".join(seen) or _not_asked(claim),
+                "seen here": link + "<br>".join(seen) or unasked(claim),
                 "to settle it": "<br>".join([*filter(None, map(_seeds, said)), *_commands(claim)]),
             }
         )
@@ -55,17 +55,8 @@ def _seen(finding: Finding) -> str:
 
 
 def _unseen(finding: Finding) -> str:
-    return f"{_comparison(finding)}: **{finding.status}**"
-
-
-def _comparison(finding: Finding) -> str:
     assert finding.check is not None
-    word = "best ratio below" if finding.check.kind == "lower ratio" else "above"
-    return f"{finding.check.arm} {word} {finding.check.versus}"
-
-
-def _not_asked(claim: Claim) -> str:
-    return f"not judged by runs: {claim.why_not}" if claim.why_not else NOT_RUN
+    return f"{finding.check.text}: **{finding.status}**"
 
 
 def _seeds(finding: Finding) -> str:

@@ -101,8 +101,8 @@ def difference(study: Study, done: pd.DataFrame, other: pd.DataFrame, column: st
     pairs = [(value, id_, *theirs[seed]) for seed, value, id_ in _values_of(done, column) if seed in theirs]
     if len(pairs) >= 2:
         spread = study.spread(str(done["dataset"].iloc[0]), column)
-        is_shared = spread is not None and spread.is_shared
-        return over_seeds([pair[0] for pair in pairs], [pair[2] for pair in pairs], spread if is_shared else None)
+        shared = spread if spread and spread.is_shared else None
+        return over_seeds([pair[0] for pair in pairs], [pair[2] for pair in pairs], shared)
     if len(pairs) == 1 and column == "evaluate.top1":
         return over_videos(*paired_predictions(study, pairs[0][1], pairs[0][3]))
     return None
