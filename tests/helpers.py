@@ -2,13 +2,14 @@
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from vmae.identity import run_id
 from vmae.job import work
 from vmae.recipe import Recipe
-from vmae.results import Result
-from vmae.runs import Store
+from vmae.results import Result, read_metrics
+from vmae.runs import RunDir, Store
 from vmae.runtime import RuntimeConfig
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +25,42 @@ def run_chain(store: Store, recipe: Recipe, runtime: RuntimeConfig, upto: str = 
         if run.stage == upto:
             break
     return results
+
+
+def prepare(store: Store, recipe: Recipe, stage: str = "pretrain", runtime: RuntimeConfig | None = None) -> RunDir:
+    """Make the directory of a recipe's run of one stage, as submit does."""
+    run = next(run for run in recipe.runs() if run.stage == stage)
+    place = store.run(run_id(run))
+    place.create(run)
+    if runtime:
+        place.runtime.write_text(runtime.model_dump_json())
+    return place
+
+
+def numbers(place: RunDir) -> list:
+    """The rows of a run's log that time and place should not change."""
+    return [(row.step, row.metric, row.value) for row in read_metrics(place.metrics) if row.metric in ("loss", "lr", "grad_norm")]
+
+
+def assert_equal_runs(place: RunDir, other: RunDir) -> None:
+    """The same log, the same weights, bit for bit."""
+    assert numbers(place) == numbers(other)
+    assert numbers(place)
+    assert place.weights.read_bytes() == other.weights.read_bytes()
+
+
+def around_update(monkeypatch, before: Callable = lambda training: None, after: Callable = lambda training: None) -> None:
+    """Do something before and after each optimiser step of any training."""
+    from vmae.train import training
+
+    update = training.Training.update
+
+    def around(self, loss_of):
+        before(self)
+        update(self, loss_of)
+        after(self)
+
+    monkeypatch.setattr(training.Training, "update", around)
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -61,9 +61,14 @@ def python(code: str) -> None:
     exec(code, {})
 
 
+def ends_as_torchrun_starts(*tasks: tuple) -> list[tuple[int | None, str]]:
+    """Start one rank per task (what it does, and with what) over gloo; return how each ended and what it said."""
+    where = {"WORLD_SIZE": str(len(tasks)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = [Rank(clean_environment(RANK=str(r), LOCAL_RANK=str(r), **where), *task) for r, task in enumerate(tasks)]
+    return [rank.join() for rank in ranks]
+
+
 def run_as_torchrun_does(path: Path, num_ranks: int) -> None:
     """Work on a run directory with `num_ranks` ranks over gloo; AssertionError with what they said if one fails."""
-    where = {"WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    ranks = [Rank(clean_environment(RANK=str(r), LOCAL_RANK=str(r), **where), vmae, "run", str(path)) for r in range(num_ranks)]
-    ends = [rank.join() for rank in ranks]
+    ends = ends_as_torchrun_starts(*[(vmae, "run", str(path))] * num_ranks)
     assert [code for code, _ in ends] == [0] * num_ranks, ends

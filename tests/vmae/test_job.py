@@ -8,14 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import helpers
 import pytest
-from helpers import ROOT, clean_environment, run_chain
+from helpers import ROOT, clean_environment, numbers, run_chain
 from ranks import Rank, python
 
 from vmae.errors import Interrupted, RunDirError, Stuck
-from vmae.identity import run_id
 from vmae.job import INTERRUPTED, STUCK, RunJob, work
-from vmae.results import read_metrics
 from vmae.runs import Store
 from vmae.train import evaluate as evaluation
 
@@ -54,11 +53,7 @@ def start(code, fakes, rank=0, size=1, restart=0):
 
 
 def prepare(store, recipe, runtime, stage="pretrain", **settings):
-    run = next(run for run in recipe.runs() if run.stage == stage)
-    place = store.run(run_id(run))
-    place.create(run)
-    place.runtime.write_text(runtime.model_copy(update=settings).model_dump_json())
-    return place
+    return helpers.prepare(store, recipe, stage, runtime.model_copy(update=settings))
 
 
 def until(condition, process=None, limit_s=120):
@@ -67,10 +62,6 @@ def until(condition, process=None, limit_s=120):
         assert time.monotonic() < deadline
         assert process is None or process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
-
-
-def numbers(place):
-    return [(row.step, row.metric, row.value) for row in read_metrics(place.metrics) if row.metric in ("loss", "lr", "grad_norm")]
 
 
 def test_a_signal_before_torch_is_there_is_honoured(recipe, store, runtime, fakes):

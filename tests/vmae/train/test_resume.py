@@ -9,31 +9,12 @@ import time
 
 import pytest
 import torch
-from helpers import ROOT, clean_environment, run_chain
+from helpers import ROOT, around_update, assert_equal_runs, clean_environment, numbers, prepare, run_chain
 
 from vmae.errors import CheckpointError, Interrupted
-from vmae.identity import run_id
 from vmae.job import work
-from vmae.results import read_metrics
 from vmae.runs import Store
 from vmae.train.checkpoint import load_checkpoint, load_weights
-
-
-def numbers(place):
-    return [(row.step, row.metric, row.value) for row in read_metrics(place.metrics) if row.metric in ("loss", "lr", "grad_norm")]
-
-
-def prepare(store, recipe, stage):
-    run = next(run for run in recipe.runs() if run.stage == stage)
-    place = store.run(run_id(run))
-    place.create(run)
-    return place
-
-
-def assert_equal_runs(place, other):
-    assert numbers(place) == numbers(other)
-    assert numbers(place)
-    assert place.weights.read_bytes() == other.weights.read_bytes()
 
 
 @pytest.fixture
@@ -64,16 +45,8 @@ def test_stopped_at_every_step(stage, dropping, store, tmp_path, runtime, monkey
         run_chain(store, dropping, slow_log, upto="pretrain")
     place = prepare(store, dropping, stage)
 
-    from vmae.train import training
-
-    update = training.Training.update
-
-    def then_stop(self, loss_of):
-        update(self, loss_of)
-        os.kill(os.getpid(), signal.SIGUSR2)
-
     num_stops = 0
-    monkeypatch.setattr(training.Training, "update", then_stop)
+    around_update(monkeypatch, after=lambda training: os.kill(os.getpid(), signal.SIGUSR2))
     while not place.result.exists():
         try:
             work(place, slow_log)
@@ -187,16 +160,9 @@ def test_a_diverged_run_leaves_its_last_good_state_and_the_videos_of_the_bad_ste
     recipe, store, runtime, monkeypatch, checkpoint_every_s
 ):
     """The loss of step 4 is no number; it is noticed at step 6 (the log's interval), or before it would be saved."""
-    from vmae.train import training
-
-    update, seen = training.Training.update, []
-
-    def poisoned(self, loss_of):
-        seen.append(self.data.videos(self.progress.step))
-        factor = float("nan") if self.progress.step == 3 else 1.0
-        update(self, lambda part: loss_of(part) * factor)
-
-    monkeypatch.setattr(training.Training, "update", poisoned)
+    seen: list = []
+    poison(monkeypatch, 4)
+    around_update(monkeypatch, before=lambda training: seen.append(training.data.videos(training.progress.step)))
     place = prepare(store, recipe, "pretrain")
     slow_log = runtime.model_copy(update={"log_every_steps": 6, "checkpoint_every_s": checkpoint_every_s})
     assert work(place, slow_log).status == place.state() == "diverged"
@@ -230,20 +196,12 @@ def test_a_step_left_out_is_a_step_that_never_changed_a_weight(
     recipe, tmp_path, runtime, monkeypatch, checkpoint_every_s, log_every_steps
 ):
     """Against a run whose optimiser is told to do nothing at that step: whenever it is noticed and whatever was saved."""
-    from vmae.train import training
-
     recipe = recipe.replace({"pretrain.optim.max_left_out": 1})
     slow = runtime.model_copy(update={"log_every_steps": log_every_steps, "checkpoint_every_s": checkpoint_every_s})
     idle = prepare(Store(tmp_path / "idle"), recipe, "pretrain")
     with monkeypatch.context() as patched:
         take = torch.optim.AdamW.step
-        update = training.Training.update
-
-        def updating(self, loss_of):
-            self.optimizer.is_idle = self.progress.step == 3
-            update(self, loss_of)
-
-        patched.setattr(training.Training, "update", updating)
+        around_update(patched, before=lambda training: setattr(training.optimizer, "is_idle", training.progress.step == 3))
         patched.setattr(torch.optim.AdamW, "step", lambda self: None if self.is_idle else take(self))
         assert work(idle, slow).status == "done"
     poison(monkeypatch, 4)
@@ -279,29 +237,21 @@ def test_more_bad_steps_than_allowed_are_divergence(recipe, store, runtime, monk
 
 
 def test_a_gradient_that_is_no_number_is_found_at_its_step(recipe, store, runtime, monkeypatch):
-    from vmae.train import training
+    hooks: list = []
 
-    update = training.Training.update
+    def poison_gradient(training):
+        factor = float("inf") if training.progress.step == 3 else 1.0
+        hooks.append(next(training.model.parameters()).register_hook(lambda gradient: gradient * factor))
 
-    def poisoned(self, loss_of):
-        hook = next(self.model.parameters()).register_hook(lambda g: g * (float("inf") if self.progress.step == 3 else 1.0))
-        update(self, loss_of)
-        hook.remove()
-
-    monkeypatch.setattr(training.Training, "update", poisoned)
+    around_update(monkeypatch, before=poison_gradient, after=lambda training: hooks.pop().remove())
     place = prepare(store, recipe.replace({"pretrain.optim.max_left_out": 1}), "pretrain")
     result = work(place, runtime)
     assert (result.status, result.compute["left_out"]) == ("done", [4])
 
 
 def interrupt_after(monkeypatch, num_steps):
-    from vmae.train import training
-
-    update = training.Training.update
-
-    def counting(self, loss_of):
-        update(self, loss_of)
-        if self.progress.step == num_steps:
+    def interrupt(training):
+        if training.progress.step == num_steps:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(training.Training, "update", counting)
+    around_update(monkeypatch, after=interrupt)
