@@ -11,11 +11,13 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils.checkpoint import checkpoint
 
 from vmae.errors import ConfigError
 from vmae.runtime import RuntimeConfig
 
+COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 INIT_STEP = -1  # the step whose noise initialises the weights
 
 
@@ -42,8 +44,10 @@ def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
             module.forward = partial(checkpoint, module.forward, use_reentrant=False)
     if not runtime.compile:
         return model
-    # Where the next start of this or another run finds it, on another node too; torch's own place is a node's /tmp.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(runtime.data_root) / "cache" / "compiled"))
+    # Where the next start of this or another run finds it, on another node too; torch's own place is a node's /tmp, and
+    # some of its versions write that place into the environment as soon as they are imported.
+    if os.environ.get(COMPILED) in (None, default_cache_dir()):
+        os.environ[COMPILED] = str(Path(runtime.data_root).absolute() / "cache" / "compiled")
     return Compiled(model)
 
 

@@ -1,5 +1,6 @@
 """How a model is computed never changes what: kernels, recomputation, a failed compilation; memory errors say what to set."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,17 @@ loss = arranged(model, RuntimeConfig(compile=True, data_root=sys.argv[1]))(torch
 loss.backward()
 print(float(loss), counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"])
 """
+
+
+@pytest.mark.parametrize(("place", "kept"), [(None, False), ("torch", False), ("mine", True)])
+def test_compiled_code_is_kept_beside_the_data_unless_the_user_says_where(setting, monkeypatch, tmp_path, place, kept):
+    monkeypatch.setattr(torch, "compile", lambda forward: forward)
+    monkeypatch.setattr("vmae.train.setup.default_cache_dir", lambda: str(tmp_path / "torch"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    if place is not None:  # torch 2.14 says its own place on import
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / place))
+    arranged(setting[0], RuntimeConfig(compile=True, data_root=str(tmp_path / "data")))
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / (place if kept else "data/cache/compiled"))
 
 
 @pytest.mark.slow
