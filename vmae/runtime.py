@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vmae.grid import Config
 
@@ -25,6 +25,10 @@ class RuntimeConfig(Config):
     bucket_mb: Annotated[
         float, Field(gt=0.0, description="gradients that ranks average at a time: fewer megabytes start earlier, more cost less")
     ] = 25.0
+    shard: Annotated[
+        bool,
+        Field(description="weights, gradients and optimiser state spread over ranks (FSDP), for models too large for one"),
+    ] = False
     attention: Annotated[
         Literal["fused", "explicit"], Field(description="one kernel; three operations, faster for bf16 on CPUs that have it")
     ] = "fused"
@@ -43,6 +47,12 @@ class RuntimeConfig(Config):
     )
     checkpoint_every_s: Annotated[float, Field(ge=0.0, description="0: after every step")] = 60.0
     log_every_steps: Annotated[int, Field(ge=1)] = 20
+
+    @model_validator(mode="after")
+    def _shards_are_not_compiled(self) -> Self:
+        if self.shard and self.compile:
+            raise ValueError("shard and compile do not go together: compiled, a model would not gather its shards; drop one")
+        return self
 
 
 def default_data_root() -> Path:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vmae.errors import CheckpointError, RunDirError
 from vmae.files import UNREADABLE, write_atomic
 from vmae.runs import RunDir
+from vmae.train.sharding import gathered, load_model, load_optimizer
 
 CONTENT = "content_sha256"  # in the header of model.safetensors
 
@@ -38,12 +39,23 @@ class Progress:
 
 
 def save_checkpoint(
-    run_dir: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, average: nn.Module | None = None
+    run_dir: RunDir,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    average: nn.Module | None = None,
+    is_main: bool = True,
 ) -> None:
-    """Write last.pt, keeping the one before as previous.pt; RunDirError if the disk refuses."""
+    """Write last.pt, keeping the one before as previous.pt; RunDirError if the disk refuses.
+
+    Whole, whether the model is sharded or not: called on all ranks together, the main one writes.
+    """
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
     if average is not None:
         state["average"] = average.state_dict()
+    state = gathered(state, is_main)
+    if not is_main:
+        return
 
     def write(path: Path) -> None:
         try:
@@ -70,10 +82,10 @@ def load_checkpoint(
         try:
             _check_sums(path)
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
+            load_model(model, state["model"])
+            load_optimizer(optimizer, state["optimizer"])
             if average is not None:
-                average.load_state_dict(state["average"])
+                load_model(average, state["average"])
             progress = Progress(**state["progress"])
         except UNREADABLE as error:
             reasons.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")

@@ -28,6 +28,8 @@ def pretrain_contrast(run: PretrainRun, place: Place) -> Outcome:
     """
     config, world = run.pretrain, place.world
     assert isinstance(config, ContrastConfig)
+    if place.runtime.shard:
+        raise ConfigError("runtime.shard = true: a contrastive model is two of which one follows the other, not sharded here")
     manifest = manifest_of(config.data, place.runtime)
     videos, list_sha256 = subset_of(manifest, "pretrain", config.subset, frames_of(manifest, "pretrain", place.runtime))
     batches = _batches(run, config, videos, config.optim.batch_size, world.rank, world.size)

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from vmae import allocation
@@ -46,12 +47,26 @@ class World:
         return self.rank == 0
 
     def wrap(self, model: nn.Module, bucket_mb: float) -> nn.Module:
-        """Return the model averaging its gradients over ranks, `bucket_mb` of them at a time; itself when alone."""
-        if self.size == 1:
+        """Return the model averaging its gradients over ranks, `bucket_mb` of them at a time; itself when alone or sharded."""
+        if self.size == 1 or isinstance(model, FSDPModule):
             return model
         devices = [self.device] if self.device.type == "cuda" else None
         # Gradients that lie where they are averaged: not copied there and back, and not there twice.
         return DistributedDataParallel(model, device_ids=devices, bucket_cap_mb=bucket_mb, gradient_as_bucket_view=True)
+
+    @contextmanager
+    def accumulating(self, model: nn.Module, is_last: bool) -> Iterator[None]:
+        """Let a wrapped model's gradients add up on each rank, unless they are the step's last, which are averaged."""
+        if self.size == 1 or is_last:
+            yield
+        elif isinstance(model, FSDPModule):
+            model.set_requires_gradient_sync(False)
+            yield
+            model.set_requires_gradient_sync(True)
+        else:
+            assert isinstance(model, DistributedDataParallel)
+            with model.no_sync():
+                yield
 
     def any(self, *flags: bool) -> list[bool]:
         """Return, for each flag, whether any rank has it: the same answer on every rank, so that all act alike."""

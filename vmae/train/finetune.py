@@ -73,6 +73,7 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
         metrics |= {"num_videos": len(videos), "list_sha256": list_sha256}
     if loaded:
         metrics["loaded"] = loaded
+    whole = training.whole(lambda: Classifier(run))
     if world.is_main:
-        save_weights(place.run_dir.weights, model if training.average is None else training.average.module)
+        save_weights(place.run_dir.weights, whole)
     return Outcome(metrics, training.compute(run.grid.num_cubes))

@@ -40,11 +40,13 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
         training.update(loss_of)
 
     metrics: dict[str, object] = {}
+    whole = training.whole(lambda: VideoMAE(run))
+    assert isinstance(whole, VideoMAE)
     if world.is_main:
         heldout = heldout_batches(frames_of(manifest, config.heldout_split, place.runtime), config, run.grid, world)
-        metrics = judge(model, heldout, config, world) | {"num_videos": len(videos), "list_sha256": chosen_sha256}
-        save_reconstruction(place.run_dir.reconstruction, model, heldout[0], config, world)
-        save_weights(place.run_dir.weights, model)
+        metrics = judge(whole, heldout, config, world) | {"num_videos": len(videos), "list_sha256": chosen_sha256}
+        save_reconstruction(place.run_dir.reconstruction, whole, heldout[0], config, world)
+        save_weights(place.run_dir.weights, whole)
     return Outcome(metrics, training.compute(run.grid.num_cubes - config.mask.num_hidden(run.grid)))
 
 

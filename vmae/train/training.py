@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from vmae.data.clips import ClipBatch, TrainBatches, load
 from vmae.errors import DivergedError, Interrupted
@@ -22,6 +23,7 @@ from vmae.train.distributed import World
 from vmae.train.optim import make_optimizer, make_schedule
 from vmae.train.progress import Clock, TrainingLog
 from vmae.train.setup import arranged, naming_memory, seed_step
+from vmae.train.sharding import gathered, shard
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Training:
     ) -> None:
         self.model, self.optim, self.data, self.place = model, optim, batches, place
         self.average = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay)
+        self.is_sharded = place.runtime.shard and place.world.size > 1
+        for part in (model, self.average and self.average.module) if self.is_sharded else ():
+            if part is not None:
+                shard(part, place.world.device, place.world.size)
         self.optimizer = make_optimizer(model, optim)
         self.schedule = make_schedule(self.optimizer, optim, batches.steps_per_epoch)
         self.total_steps = optim.epochs * batches.steps_per_epoch
@@ -126,13 +132,15 @@ class Training:
         for first in range(0, self.clips_per_rank, micro):
             part = slice(first, min(first + micro, self.clips_per_rank))
             is_last = part.stop == self.clips_per_rank
-            with nullcontext() if is_last or self.place.world.size == 1 else self.parallel.no_sync():  # type: ignore[operator]
+            with self.place.world.accumulating(self.parallel, is_last):
                 with naming_memory("forward", part.stop - part.start):
                     loss = loss_of(part) * ((part.stop - part.start) / self.clips_per_rank)
                 with naming_memory("backward", part.stop - part.start):
                     loss.backward()
             total += loss.detach()
         grad_norm = self._clip()
+        if isinstance(grad_norm, DTensor):
+            grad_norm = grad_norm.full_tensor()
         with naming_memory("optimiser", min(micro, self.clips_per_rank)):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -159,6 +167,20 @@ class Training:
             return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip_norm)
         return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
 
+    def whole(self, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return what was trained, or its running average if there is one, as one process can use it; on all ranks together.
+
+        If it is sharded that is a new one of `make`, on the main rank with its weights and on the others without.
+        """
+        trained = self.model if self.average is None else self.average.module
+        if not self.is_sharded:
+            return trained
+        weights = gathered(trained.state_dict(), self.place.world.is_main)
+        whole = make().to(self.place.world.device)
+        if self.place.world.is_main:
+            whole.load_state_dict(weights)
+        return whole
+
     def save(self) -> None:
         """Write a checkpoint; called on all ranks, rank 0 writes."""
         self._count_replaced()
@@ -167,8 +189,8 @@ class Training:
             self.log.refuse_divergence(self.progress.pending_losses)
         if self._is_back:
             return
-        if self.place.world.is_main:
-            save_checkpoint(self.place.run_dir, self.model, self.optimizer, self.progress, self.average)
+        is_main = self.place.world.is_main
+        save_checkpoint(self.place.run_dir, self.model, self.optimizer, self.progress, self.average, is_main)
         self._saved_s, self._saved_step = self.progress.train_s, self.progress.step
 
     @contextmanager

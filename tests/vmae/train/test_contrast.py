@@ -173,6 +173,8 @@ def test_knob_moves_the_id_and_the_numbers(field, value, finished, recipe, tmp_p
 def test_what_cannot_be_is_refused(recipe, store, runtime):
     with pytest.raises(ConfigError, match="cannot be taken in parts"):
         run_chain(store, recipe, runtime.model_copy(update={"micro_batch_size": 5}), upto="pretrain")
+    with pytest.raises(ConfigError, match=r"runtime\.shard = true: a contrastive model"):
+        run_chain(store, recipe, runtime.model_copy(update={"shard": True}), upto="pretrain")
     with pytest.raises(ConfigError, match=r"pretrain\.mask: pretrain has no field 'mask'"):
         recipe.replace({"pretrain.mask": 1})
     with pytest.raises(ConfigError, match=r"pretrain\.temperature = 0\.0"):

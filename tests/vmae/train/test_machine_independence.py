@@ -6,29 +6,16 @@ import sys
 
 import pytest
 import torch
-from helpers import run_chain
+from helpers import assert_close_runs, run_chain
 from ranks import run_as_torchrun_does
 
 from vmae.data.clips import TrainBatches, load
 from vmae.data.source import frames_of, labels_of, manifest_of
 from vmae.identity import run_id
-from vmae.results import read_metrics
 from vmae.runs import Store
 from vmae.sections import MixConfig
-from vmae.train.checkpoint import load_weights
 from vmae.train.distributed import keep_freed_memory
 from vmae.train.mixing import Mixer
-
-
-def losses(place):
-    return [row.value for row in read_metrics(place.metrics) if row.metric == "loss"]
-
-
-def assert_close_runs(place, other):
-    torch.testing.assert_close(torch.tensor(losses(place)), torch.tensor(losses(other)), rtol=2e-4, atol=1e-5)
-    ours, theirs = load_weights(place.weights), load_weights(other.weights)
-    for name, tensor in ours.items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=1e-2, atol=1e-4, msg=name)
 
 
 @pytest.fixture(scope="module")
