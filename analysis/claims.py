@@ -146,6 +146,7 @@ CLAIMS = (
         "Table 1b: +1.3 and +0.5; mae_st finds the opposite on K400",
         (
             Check("mask_sampling", "tube 0.9", "random 0.9"),
+            Check("mask_ratio_by_sampling", "tube 0.875", "random 0.875"),
             Check("mask_sampling_maest", "VideoMAE, tube", "VideoMAE, random"),
             Check("mask_sampling_maest", "mae_st, tube", "mae_st, random"),
         ),
