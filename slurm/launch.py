@@ -72,6 +72,11 @@ class LocalLauncher:
         """Whether nothing waits and nothing runs."""
         return not (self.waiting or self.jobs)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether a job has ended that `tick` has not collected."""
+        return any(job.done() for job in self.jobs.values())
+
     def tick(self, states: Mapping[str, State]) -> None:
         """Collect finished jobs, drop chains that cannot run, start what is ready."""
         for chain in [chain for chain, job in self.jobs.items() if job.done()]:

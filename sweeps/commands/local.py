@@ -15,7 +15,9 @@ from sweeps.commands.show import console, duration, print_states
 from vmae.runs import State, Store
 from vmae.study import Plan
 
-POLL_S = 0.5
+POLL_S = 0.1
+LEAST_BETWEEN_LOOKS_S, MOST_BETWEEN_LOOKS_S = 0.5, 30.0
+SHARE_LOOKING = 0.02  # of the time: jobs want the cores
 ENDED: tuple[State, ...] = ("done", "diverged", "failed", "interrupted", "lost", "running")
 
 
@@ -57,12 +59,16 @@ def _wait(launcher: LocalLauncher, store: Store, made: Plan, seconds: Mapping[st
     names, parents = run_names(made), parents_of(made)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
     known: dict[str, State] = {}
+    settled: dict[str, State] = {}
     started, already = time.monotonic(), None
     try:
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             shown = bar.add_task(made.sweep.name, total=1.0, note="")
             while not launcher.is_over:
-                states = look(store, parents).states
+                began = time.monotonic()
+                live = {id_: parent for id_, parent in parents.items() if id_ not in settled}
+                states = {**settled, **look(store, live).states}
+                settled = {id_: state for id_, state in states.items() if state == "done"}
                 launcher.tick(states)
                 if asked_to_stop:
                     console.print("stopping: running runs save first")
@@ -75,10 +81,17 @@ def _wait(launcher: LocalLauncher, store: Store, made: Plan, seconds: Mapping[st
                 note = f"ETA {duration((sum(seconds.values()) - done) / rate)}" if rate > 0 else ""
                 bar.update(shown, completed=done / max(sum(seconds.values()), 1e-9), note=note)
                 _announce(states, known, names, launcher, note)
-                time.sleep(POLL_S)
+                until = began + _pause(time.monotonic() - began)
+                while time.monotonic() < until and not asked_to_stop and not launcher.has_news:
+                    time.sleep(POLL_S)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _pause(looked_s: float) -> float:
+    """Return the seconds from one look to the next if one takes `looked_s`."""
+    return min(max(looked_s / SHARE_LOOKING, LEAST_BETWEEN_LOOKS_S), MOST_BETWEEN_LOOKS_S)
 
 
 def _announce(states: Mapping[str, State], known: dict[str, State], names: Mapping[str, str], launcher: Any, note: str) -> None:

@@ -1,0 +1,55 @@
+"""Waiting for a sweep on this machine leaves the cores to its jobs, and still notices what matters at once."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from sweeps import registry
+from sweeps.commands import local
+from vmae.runs import Store
+from vmae.study import make_plan
+
+
+class Waiting:
+    """A clock, a look that takes time on it, and a launcher whose only job ends at some time; `looks` says when and at what."""
+
+    def __init__(self, monkeypatch, tmp_path, look_s: float, ends_at_s: float) -> None:
+        self.now, self.look_s, self.looks = 0.0, look_s, []
+        self.plan, self.store = make_plan(registry.load("smoke")), Store(tmp_path)
+        self.done = list(self.plan.runs)[:1]
+        monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self._pass))
+        monkeypatch.setattr(local, "look", self._look)
+        over = property(lambda launcher: launcher.collected)
+        news = property(lambda launcher: self.now >= ends_at_s)
+        self.launcher = type("Launcher", (), {"is_over": over, "has_news": news, "collected": False, "tick": self._tick})()
+
+    def _pass(self, seconds: float) -> None:
+        self.now += seconds
+
+    def _look(self, store, parents):
+        self.now += self.look_s
+        self.looks.append((self.now, set(parents)))
+        return SimpleNamespace(states={id_: "done" if id_ in self.done else "missing" for id_ in parents})
+
+    def _tick(self, states) -> None:
+        assert set(states) == set(self.plan.runs), "what is not looked at again is still known"
+        self.launcher.collected = self.launcher.has_news
+
+    def through(self) -> None:
+        local._wait(self.launcher, self.store, self.plan, dict.fromkeys(self.plan.runs, 1.0))
+
+
+@pytest.mark.parametrize("look_s", [0.001, 0.05, 0.4])
+def test_looking_takes_a_fiftieth_of_the_time_at_most(monkeypatch, tmp_path, look_s):
+    waiting = Waiting(monkeypatch, tmp_path, look_s, ends_at_s=1000.0)
+    waiting.through()
+    assert look_s * len(waiting.looks) / waiting.now < 0.022
+    assert waiting.now < 1000.0 + local.POLL_S + 2 * look_s, "the end of a job is seen at once"
+    assert len(waiting.looks) > 20, "progress is shown"
+
+
+def test_what_is_done_is_not_looked_at_again(monkeypatch, tmp_path):
+    waiting = Waiting(monkeypatch, tmp_path, look_s=0.01, ends_at_s=5.0)
+    waiting.through()
+    assert waiting.looks[0][1] == set(waiting.plan.runs)
+    assert all(looked == set(waiting.plan.runs) - set(waiting.done) for _, looked in waiting.looks[1:])
