@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from slurm import control
 from slurm.check import check_profile
 from slurm.cluster import Batch, SlurmLauncher, adopt_orphans
-from slurm.look import Look, look, submit_lock
+from slurm.look import Look, submit_lock
 from slurm.profile import SlurmProfile
 from slurm.snapshot import take_snapshot
 from sweeps.commands.options import cost_of, parents_of
@@ -67,8 +67,7 @@ class Order:
 
     def rehearse(self, store: Store, made: Plan, test_only: bool) -> None:
         """Print the scripts, or when SLURM would start them; submits nothing."""
-        prepare_runs(store, made, self.profile.runtime)
-        seen = look(store, parents_of(made))
+        seen = prepare_runs(store, made, self.profile.runtime)
         pending = pending_of(store, made, seen.states, self.chosen, self.retried)
         self.check(store, made, pending)
         launcher = self.launcher(store, made)
@@ -87,8 +86,7 @@ def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False)
     queue = control.queue()  # before anything is written: is there a SLURM that answers?
     with Claim(submit_lock(store)).held("the run root, for submitting,"):
         adopt_orphans(store, queue)
-        prepare_runs(store, made, order.profile.runtime)
-        seen = look(store, parents_of(made))
+        seen = prepare_runs(store, made, order.profile.runtime)
         pending = pending_of(store, made, seen.states, order.chosen, order.retried)
         kept = {state: n for state in ("done", "running", "queued", "requeued") if (n := seen.count(state))}
         if not quiet or pending:

@@ -2,23 +2,31 @@
 
 from collections.abc import Collection, Mapping
 
+from slurm.look import Look, look
+from sweeps.commands.options import parents_of
 from vmae.files import write_atomic
 from vmae.runs import MAX_FRUITLESS, State, Store
 from vmae.runtime import RuntimeConfig
 from vmae.study import Plan
 
+KEPT: tuple[State, ...] = ("done", "diverged", "running", "queued", "requeued")
 RETRIED: tuple[State, ...] = ("failed", "lost")
 
 
-def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig) -> None:
-    """Write the plan and what is missing of its run directories."""
+def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig) -> Look:
+    """Write the plan and what is missing of its run directories; return where the runs stand.
+
+    A run that somebody works on or will, perhaps with other code that knows other settings, keeps its own.
+    """
+    seen = look(store, parents_of(made))
     store.write_plan(made.sweep.name, made.to_json())
     settings = runtime.model_dump_json().encode()
     for id_, run in made.runs.items():
         run_dir = store.run(id_)
         run_dir.create(run)
-        if not run_dir.runtime.exists() or run_dir.runtime.read_bytes() != settings:
+        if not run_dir.runtime.exists() or (seen.states[id_] not in KEPT and run_dir.runtime.read_bytes() != settings):
             write_atomic(run_dir.runtime, settings)
+    return seen
 
 
 def pending_of(

@@ -4,9 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from slurm.launch import LocalLauncher
+from slurm.profile import load_profile
 from sweeps import registry
 from sweeps.commands import local
+from sweeps.commands.pending import prepare_runs
 from vmae.runs import Store
+from vmae.runtime import RuntimeConfig
 from vmae.study import make_plan
 
 
@@ -53,3 +57,18 @@ def test_what_is_done_is_not_looked_at_again(monkeypatch, tmp_path):
     waiting.through()
     assert waiting.looks[0][1] == set(waiting.plan.runs)
     assert all(looked == set(waiting.plan.runs) - set(waiting.done) for _, looked in waiting.looks[1:])
+
+
+def test_a_run_that_is_queued_keeps_the_settings_that_its_code_knows(tmp_path):
+    plan, store = make_plan(registry.load("smoke")), Store(tmp_path)
+    first, then = RuntimeConfig(num_threads=1), RuntimeConfig(num_threads=2)
+    prepare_runs(store, plan, first)
+    queued, *others = plan.runs
+    launcher = LocalLauncher(store, load_profile("local"), 1, [(queued,)], dict.fromkeys(plan.runs))
+    prepare_runs(store, plan, then)
+    launcher.close()
+    read = {id_: RuntimeConfig.model_validate_json(store.run(id_).runtime.read_text()) for id_ in plan.runs}
+    assert read.pop(queued) == first
+    assert list(read.values()) == [then] * len(others)
+    prepare_runs(store, plan, then)
+    assert RuntimeConfig.model_validate_json(store.run(queued).runtime.read_text()) == then
