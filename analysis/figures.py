@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -59,31 +60,48 @@ def draw_all(study: Study, cells: pd.DataFrame, folder: Path, only: str | None =
     Raises:
         ResultsError: unknown kind, with the near word.
     """
-    with drawing(study, cells, folder, only, num_workers) as drawn:
-        return drawn()
+    with drawing(study, folder, only, num_workers) as begin:
+        return begin(cells)()
 
 
 @contextmanager
 def drawing(
-    study: Study, cells: pd.DataFrame, folder: Path, only: str | None = None, num_workers: int = 1
-) -> Iterator[Callable[[], list[Drawn]]]:
-    """Let processes draw while the caller does something else; yield what waits for them, showing progress. See `draw_all`."""
+    study: Study, folder: Path, only: str | None = None, num_workers: int = 1
+) -> Iterator[Callable[[pd.DataFrame], Callable[[], list[Drawn]]]]:
+    """Start drawing processes and yield what sets them to work on `cells`, which returns what waits for them. See `draw_all`.
+
+    The caller makes the cells while the processes start, and something else while they draw.
+    """
     if only is not None and only not in (known := (*OF_TABLES, *OF_STUDIES)):
         raise ResultsError(f"no figure {only!r}{near(only, known)}")
-    tasks = [task for task in _tasks(study, cells) if only in (None, task.kind)]
-    drawer = _Drawer(study, cells, folder)
+    drawer = _Drawer(study, folder)
+    kinds = [kind for kind in OF_TABLES if only in (None, kind)]
+    is_many = len(study.replicates[["ablation", "dataset"]].drop_duplicates()) * len(kinds) >= NUM_MANY
 
-    def wait(found: Iterable[Drawn | None]) -> list[Drawn]:
-        with Progress(console=Console(stderr=True), transient=True, disable=len(tasks) < NUM_MANY) as bar:
-            return [one for one in bar.track(found, len(tasks), description="figures") if one]
+    def begin(draw: Callable[..., Iterable[Drawn | None]], cells: pd.DataFrame) -> Callable[[], list[Drawn]]:
+        tasks = [task for task in _tasks(study, cells) if only in (None, task.kind)]
+        found = draw(tasks, [_part(cells, task) for task in tasks])
 
-    if num_workers > 1 and len(tasks) >= NUM_MANY:
+        def wait() -> list[Drawn]:
+            with Progress(console=Console(stderr=True), transient=True, disable=not is_many) as bar:
+                return [one for one in bar.track(found, len(tasks), description="figures") if one]
+
+        return wait
+
+    if num_workers > 1 and is_many:
         # Spawned, not forked: the caller may hold threads.
         with ProcessPoolExecutor(num_workers, get_context("spawn"), _become, (drawer,)) as pool:
-            found = pool.map(_draw_there, tasks)
-            yield lambda: wait(found)
+            for _ in range(num_workers):
+                pool.submit(style.apply)  # without a task no process starts
+            yield partial(begin, partial(pool.map, _draw_there))
     else:
-        yield lambda: wait(map(drawer.draw, tasks))
+        yield partial(begin, partial(map, drawer.draw))
+
+
+def _part(cells: pd.DataFrame, task: _Task) -> pd.DataFrame:
+    if task.ablation is None:
+        return cells
+    return cells[(cells["ablation"] == task.ablation) & (cells["dataset"] == task.dataset)]
 
 
 def _tasks(study: Study, cells: pd.DataFrame) -> Iterator[_Task]:
@@ -97,16 +115,14 @@ def _tasks(study: Study, cells: pd.DataFrame) -> Iterator[_Task]:
 @dataclass(frozen=True)
 class _Drawer:
     study: Study
-    cells: pd.DataFrame
     folder: Path
 
-    def draw(self, task: _Task) -> Drawn | None:
-        """Draw one figure, None where there is nothing to draw."""
+    def draw(self, task: _Task, cells: pd.DataFrame) -> Drawn | None:
+        """Draw one figure of the cells it is of, None where there is nothing to draw."""
         style.apply()
         if task.ablation is None:
-            return _save(self.study, task, OF_STUDIES[task.kind](self.study, self.cells), self.folder / task.kind)
-        part = self.cells[(self.cells["ablation"] == task.ablation) & (self.cells["dataset"] == task.dataset)]
-        made = OF_TABLES[task.kind](self.study, self.study.ablation(task.ablation), part)
+            return _save(self.study, task, OF_STUDIES[task.kind](self.study, cells), self.folder / task.kind)
+        made = OF_TABLES[task.kind](self.study, self.study.ablation(task.ablation), cells)
         return _save(self.study, task, made, self.folder / f"{task.ablation}-{task.dataset}-{task.kind}")
 
 
@@ -117,8 +133,8 @@ def _become(drawer: _Drawer) -> None:
     _HERE[:] = [drawer]
 
 
-def _draw_there(task: _Task) -> Drawn | None:
-    return _HERE[0].draw(task)
+def _draw_there(task: _Task, cells: pd.DataFrame) -> Drawn | None:
+    return _HERE[0].draw(task, cells)
 
 
 def _save(study: Study, task: _Task, made: Made, stem: Path) -> Drawn | None:

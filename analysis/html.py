@@ -43,6 +43,9 @@ document.querySelectorAll("th").forEach(head => head.addEventListener("click", (
   const compare = ([a, s], [b, t]) => a === null && b === null ? order * s.localeCompare(t) : numbers(a, b);
   [...body.rows].map(row => [key(row), row]).sort((a, b) => compare(a[0], b[0])).forEach(([, row]) => body.append(row));
 }));
+document.querySelectorAll("details > pre").forEach(text => text.parentElement.addEventListener("toggle", () => {
+  try { text.textContent = JSON.stringify(JSON.parse(text.textContent), null, 1); } catch { /* NaN, which is no JSON */ }
+}));
 const show = () => {
   const aim = document.getElementById(location.hash.slice(1));
   if (aim?.tagName === "DETAILS") aim.open = true;
@@ -104,7 +107,7 @@ def config_details(study: Study) -> Section:
         found = {"state": study.states[id_], "stage": run["stage"], "parent": run["parent"], "config": run["config"]}
         if result:
             found |= {"metrics": result.metrics, "compute": result.compute, "provenance": result.provenance}
-        details[id_] = json.dumps(found, indent=1, sort_keys=True)
+        details[id_] = json.dumps(found, sort_keys=True)
     return Section("Runs", 2, [f"{len(details)} runs, each with its whole configuration."], details=details)
 
 

@@ -38,13 +38,14 @@ class Report:
 
 def write_report(study: Study, folder: Path) -> Report:
     """Write the report of a sweep; ResultsError (what is missing) if no cell is finished."""
-    cells = cell_table(study)
-    if not (cells["num_seeds"] > 0).any():
-        raise ResultsError(
-            f"sweep {study.name}: no cell is finished ({_counts(study)}); run it with: python -m sweeps submit {study.name}"
-        )
-    (folder / "tables").mkdir(parents=True, exist_ok=True)
-    with drawing(study, cells, folder / "figures", num_workers=num_cpus()) as wait_for_figures:
+    with drawing(study, folder / "figures", num_workers=num_cpus()) as draw:
+        cells = cell_table(study)
+        if not (cells["num_seeds"] > 0).any():
+            raise ResultsError(
+                f"sweep {study.name}: no cell is finished ({_counts(study)}); run it with: python -m sweeps submit {study.name}"
+            )
+        (folder / "tables").mkdir(parents=True, exist_ok=True)
+        wait_for_figures = draw(cells)
         found = findings(study)
         (folder / "findings.md").write_text(page(study, found), encoding="utf-8")
         answers = {

@@ -1,6 +1,6 @@
 """The cells of a sweep as a table: mean, interval, n, the paper's value, difference to the baseline, compute, flags, run ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -226,10 +226,14 @@ def _flag(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _values(part: pd.DataFrame, columns: Sequence[str]) -> set[Any]:
-    return {value for column in columns if column in part for value in part[column].dropna()}
+    return {value for column in columns if column in part for value in _known(part[column])}
 
 
 def _one(part: pd.DataFrame, column: str) -> Any:
     """Return the first value of a column, None where there is none."""
-    values = list(part[column].dropna()) if column in part else []
-    return values[0] if values else None
+    return next(_known(part[column]), None) if column in part else None
+
+
+def _known(values: pd.Series) -> Iterator[Any]:
+    """Yield what is not missing; pandas' own way takes a tenth of a table's time for so few values."""
+    return (value for value in values.tolist() if value is not None and value == value)
