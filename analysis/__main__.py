@@ -145,7 +145,7 @@ def claims(
 ) -> None:
     """Print, as markdown, what sweeps together say of each claim of the paper, and what would settle it.
 
-    Example: python -m analysis claims evidence_masking evidence_long evidence --runs results/evidence/runs.zip --reports ../results
+    Example: python -m analysis claims evidence_long evidence --runs results/evidence/runs.zip --reports ../results
     """
     from analysis.formats import markdown
     from analysis.overview import overview
