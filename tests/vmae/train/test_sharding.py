@@ -63,7 +63,7 @@ def reference(tmp_path_factory, clipped, runtime):
     return store
 
 
-@pytest.mark.parametrize("more", [{}, {"micro_batch_size": 3, "recompute": True}])
+@pytest.mark.parametrize("more", [{"micro_batch_size": 3, "recompute": True}, pytest.param({}, marks=pytest.mark.slow)])
 def test_two_shards_give_the_run_of_one(clipped, store, reference, runtime, more):
     for run in clipped.runs()[:2]:
         place = prepare(store, clipped, run.stage, runtime.model_copy(update={"shard": True, **more}))
@@ -74,7 +74,7 @@ def test_two_shards_give_the_run_of_one(clipped, store, reference, runtime, more
         assert found[name] == pytest.approx(expected[name], rel=1e-3)
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+@pytest.mark.parametrize("stage", ["pretrain", pytest.param("finetune", marks=pytest.mark.slow)])
 def test_what_two_shards_saved_is_gone_on_with_by_two_or_by_one(clipped, tmp_path, reference, runtime, stage):
     sharded = runtime.model_copy(update={"shard": True, "checkpoint_every_s": 0.0})
     places = {}
