@@ -112,15 +112,14 @@ LONG = ("--set", "pretrain.optim.epochs=80", "--jobs", "1", *TWO)
 
 
 @pytest.fixture
-def eager_profile():
-    """A profile that saves all the time, beside the real ones for the length of a test."""
+def eager_profile(tmp_path):
+    """A profile that saves all the time; not among the real ones, where a test that is killed would leave it."""
     profile = (ROOT / "slurm" / "profiles" / "local.toml").read_text()
     eager = profile.replace("checkpoint_every_s = 30", "checkpoint_every_s = 0.1")
     assert eager != profile
-    path = ROOT / "slurm" / "profiles" / f"test-{os.getpid()}.toml"
+    path = tmp_path / "eager.toml"
     path.write_text(eager)
-    yield path.stem
-    path.unlink()
+    return str(path)
 
 
 def test_kill_9_then_submit_gives_the_weights_of_an_uninterrupted_run(fresh, eager_profile, runtime, tmp_path):
