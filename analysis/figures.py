@@ -43,9 +43,10 @@ OfStudy = Callable[[Study, pd.DataFrame], Made]
 
 @dataclass(frozen=True)
 class _Task:
-    """One figure that may come to something; `ablation` and `dataset` are None where it is of the whole sweep."""
+    """One figure that may come to something, of `cells`; `ablation` and `dataset` are None where it is of the whole sweep."""
 
     kind: str
+    cells: pd.DataFrame
     ablation: str | None = None
     dataset: str | None = None
 
@@ -80,7 +81,7 @@ def drawing(
 
     def begin(draw: Callable[..., Iterable[Drawn | None]], cells: pd.DataFrame) -> Callable[[], list[Drawn]]:
         tasks = [task for task in _tasks(study, cells) if only in (None, task.kind)]
-        found = draw(tasks, [_part(cells, task) for task in tasks])
+        found = draw(tasks)
 
         def wait() -> list[Drawn]:
             with Progress(console=Console(stderr=True), transient=True, disable=not is_many) as bar:
@@ -98,18 +99,12 @@ def drawing(
         yield partial(begin, partial(map, drawer.draw))
 
 
-def _part(cells: pd.DataFrame, task: _Task) -> pd.DataFrame:
-    if task.ablation is None:
-        return cells
-    return cells[(cells["ablation"] == task.ablation) & (cells["dataset"] == task.dataset)]
-
-
 def _tasks(study: Study, cells: pd.DataFrame) -> Iterator[_Task]:
-    yield from (_Task(kind) for kind in OF_STUDIES)  # first: they take longest
+    yield from (_Task(kind, cells) for kind in OF_STUDIES)  # first: they take longest
     for ablation in study.plan["ablations"]:
         for dataset, part in cells[cells["ablation"] == ablation["name"]].groupby("dataset", sort=False):
             if (part["num_seeds"] > 0).any():
-                yield from (_Task(kind, ablation["name"], str(dataset)) for kind in OF_TABLES)
+                yield from (_Task(kind, part, ablation["name"], str(dataset)) for kind in OF_TABLES)
 
 
 @dataclass(frozen=True)
@@ -117,12 +112,12 @@ class _Drawer:
     study: Study
     folder: Path
 
-    def draw(self, task: _Task, cells: pd.DataFrame) -> Drawn | None:
-        """Draw one figure of the cells it is of, None where there is nothing to draw."""
+    def draw(self, task: _Task) -> Drawn | None:
+        """Draw one figure, None where there is nothing to draw."""
         style.apply()
         if task.ablation is None:
-            return _save(self.study, task, OF_STUDIES[task.kind](self.study, cells), self.folder / task.kind)
-        made = OF_TABLES[task.kind](self.study, self.study.ablation(task.ablation), cells)
+            return _save(self.study, task, OF_STUDIES[task.kind](self.study, task.cells), self.folder / task.kind)
+        made = OF_TABLES[task.kind](self.study, self.study.ablation(task.ablation), task.cells)
         return _save(self.study, task, made, self.folder / f"{task.ablation}-{task.dataset}-{task.kind}")
 
 
@@ -133,8 +128,8 @@ def _become(drawer: _Drawer) -> None:
     _HERE[:] = [drawer]
 
 
-def _draw_there(task: _Task, cells: pd.DataFrame) -> Drawn | None:
-    return _HERE[0].draw(task, cells)
+def _draw_there(task: _Task) -> Drawn | None:
+    return _HERE[0].draw(task)
 
 
 def _save(study: Study, task: _Task, made: Made, stem: Path) -> Drawn | None:

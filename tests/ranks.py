@@ -56,6 +56,15 @@ def vmae(*words: str) -> None:
     main()
 
 
+def vmae_until(step: int, leave: Callable[[], None], *words: str) -> None:
+    """The command `vmae`, whose process goes by `leave` after an optimiser step, before that is saved."""
+    import pytest
+    from helpers import around_update
+
+    around_update(pytest.MonkeyPatch(), after=lambda training: leave() if training.progress.step == step else None)
+    vmae(*words)
+
+
 def python(code: str) -> None:
     """`python -c`."""
     exec(code, {})

@@ -9,7 +9,7 @@ from slurm.launch import LocalLauncher, chains
 from slurm.look import look
 from slurm.profile import LocalProfile
 from sweeps.commands.options import cost_of, parents_of
-from sweeps.commands.pending import pending_of
+from sweeps.commands.pending import pending_of, prepare_runs
 from sweeps.commands.rows import run_names, share_done
 from sweeps.commands.show import console, duration, print_states
 from vmae.runs import State, Store
@@ -24,9 +24,9 @@ ENDED: tuple[State, ...] = ("done", "diverged", "failed", "interrupted", "lost",
 def run_here(
     store: Store, made: Plan, place: LocalProfile, jobs: int | None, chosen: Collection[str], retried: Collection[str]
 ) -> bool:
-    """Run what is missing of the chosen runs and wait for it; return whether each of them has ended with a result."""
+    """Prepare and run what is missing of the chosen runs, and wait; return whether each of them has ended with a result."""
     parents = parents_of(made)
-    states = look(store, parents).states
+    states = prepare_runs(store, made, place.runtime).states
     pending = {id_: parents[id_] for id_ in pending_of(store, made, states, chosen, retried)}
     console.print(
         f"{made.sweep.name}: {len(pending)} of {len(made.runs)} runs to do, {sum(s == 'done' for s in states.values())} done"
@@ -59,16 +59,14 @@ def _wait(launcher: LocalLauncher, store: Store, made: Plan, seconds: Mapping[st
     names, parents = run_names(made), parents_of(made)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
     known: dict[str, State] = {}
-    settled: dict[str, State] = {}
     started, already = time.monotonic(), None
     try:
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             shown = bar.add_task(made.sweep.name, total=1.0, note="")
             while not launcher.is_over:
                 began = time.monotonic()
-                live = {id_: parent for id_, parent in parents.items() if id_ not in settled}
-                states = {**settled, **look(store, live).states}
-                settled = {id_: state for id_, state in states.items() if state == "done"}
+                live = {id_: parent for id_, parent in parents.items() if known.get(id_) != "done"}
+                states = {**known, **look(store, live).states}
                 launcher.tick(states)
                 if asked_to_stop:
                     console.print("stopping: running runs save first")

@@ -44,9 +44,7 @@ class Here:
         """Run what is missing, wait, and return the states."""
         from slurm.look import look
         from sweeps.commands.local import run_here
-        from sweeps.commands.pending import prepare_runs
 
-        prepare_runs(self.store, made, self.place.runtime)
         run_here(self.store, made, self.place, self.jobs, made.runs, self.retried)
         return look(self.store, parents_of(made)).states
 

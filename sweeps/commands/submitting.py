@@ -48,29 +48,26 @@ def submit(
 
     made, store = plan_of(name, sets, seeds, preset), store_of(runs)
     place, chosen, retried = load_profile(profile), selected(made, only), _retried(retry)
+    if isinstance(place, LocalProfile) and (dry_run or test_only or pack > 1 or max_running or max_gpu_hours is not None):
+        raise ConfigError(
+            f"--dry-run, --test-only, --pack, --max-running and --max-gpu-hours are for SLURM; profile {profile} is local"
+        )
+    check_data(made, place.runtime)
+    if prepare:
+        prepare_runs(store, made, place.runtime)
+        console.print(f"{len(made.runs)} run directories in {store.root}")
+        return
     if isinstance(place, LocalProfile):
         from sweeps.commands.local import run_here
 
-        if dry_run or test_only or pack > 1 or max_running or max_gpu_hours is not None:
-            raise ConfigError(
-                f"--dry-run, --test-only, --pack, --max-running and --max-gpu-hours are for SLURM; profile {profile} is local"
-            )
-        check_data(made, place.runtime)
-        prepare_runs(store, made, place.runtime)
-        if prepare:
-            console.print(f"{len(made.runs)} run directories in {store.root}")
-        elif not run_here(store, made, place, jobs, chosen, retried):
+        if not run_here(store, made, place, jobs, chosen, retried):
             console.print(f"not everything is done; after mending: python -m sweeps submit {made.sweep.name} --retry failed")
             raise typer.Exit(1)
         return
     from sweeps.commands.cluster import Order, submit_to_slurm
 
     order = Order(profile, place, pack, max_running, max_gpu_hours, chosen, retried)
-    check_data(made, place.runtime)
-    if prepare:
-        prepare_runs(store, made, place.runtime)
-        console.print(f"{len(made.runs)} run directories in {store.root}")
-    elif dry_run or test_only:
+    if dry_run or test_only:
         order.rehearse(store, made, test_only)
     else:
         submit_to_slurm(store, made, order)

@@ -6,11 +6,12 @@ import os
 import random
 import signal
 import socket
+from functools import partial
 
 import pytest
 import torch
 from helpers import around_update, assert_equal_runs, prepare
-from ranks import ends_as_torchrun_starts, python, run_as_torchrun_does, vmae
+from ranks import ends_as_torchrun_starts, run_as_torchrun_does, vmae, vmae_until
 
 from vmae import allocation
 from vmae.errors import ConfigError, VmaeError
@@ -18,25 +19,15 @@ from vmae.job import work
 from vmae.runs import Store
 from vmae.train import distributed
 
-SHOT = """
-import os, signal
-from vmae.train import training
-update = training.Training.update
-def then_die(self, loss_of):
-    update(self, loss_of)
-    if self.progress.step == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-training.Training.update = then_die
-from ranks import vmae
-"""
-
 
 def test_a_rank_that_is_shot_ends_the_other_and_the_next_start_reaches_the_same_bits(recipe, tmp_path, runtime):
     every_step = runtime.model_copy(update={"checkpoint_every_s": 0.0})
     whole, shot = (prepare(Store(tmp_path / name), recipe, runtime=every_step) for name in ("whole", "shot"))
     run_as_torchrun_does(whole.path, 2)
     run = str(shot.path)
-    (left, said), (killed, _) = ends_as_torchrun_starts((vmae, "run", run), (python, f"{SHOT}vmae('run', {run!r})"))
+    (left, said), (killed, _) = ends_as_torchrun_starts(
+        (vmae, "run", run), (vmae_until, 3, partial(signal.raise_signal, signal.SIGKILL), "run", run)
+    )
     assert killed == -signal.SIGKILL
     assert left not in (0, None, -signal.SIGKILL), "it neither waits for ever nor claims to be done"
     assert shot.state() == "failed", said

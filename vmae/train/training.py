@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from vmae.data.clips import ClipBatch, TrainBatches, load
@@ -52,9 +53,8 @@ class Training:
     ) -> None:
         self.model, self.optim, self.data, self.place = model, optim, batches, place
         self.average = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay)
-        self.is_sharded = place.runtime.shard and place.world.size > 1
-        for part in (model, self.average and self.average.module) if self.is_sharded else ():
-            if part is not None:
+        if place.runtime.shard and place.world.size > 1:
+            for part in [model] if self.average is None else [model, self.average.module]:
                 shard(part, place.world.device, place.world.size)
         self.optimizer = make_optimizer(model, optim)
         self.schedule = make_schedule(self.optimizer, optim, batches.steps_per_epoch)
@@ -139,8 +139,6 @@ class Training:
                     loss.backward()
             total += loss.detach()
         grad_norm = self._clip()
-        if isinstance(grad_norm, DTensor):
-            grad_norm = grad_norm.full_tensor()
         with naming_memory("optimiser", min(micro, self.clips_per_rank)):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -164,21 +162,25 @@ class Training:
     def _clip(self) -> Tensor:
         """Return the gradient's norm, after bringing it below the limit if there is one; without, gradients are only read."""
         if self.optim.grad_clip_norm:
-            return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip_norm)
-        return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip_norm)
+        else:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def whole(self, make: Callable[[], nn.Module]) -> nn.Module:
         """Return what was trained, or its running average if there is one, as one process can use it; on all ranks together.
 
-        If it is sharded that is a new one of `make`, on the main rank with its weights and on the others without.
+        If it is sharded, that is on the main rank a new one of `make` with its weights; the others keep their shards.
         """
         trained = self.model if self.average is None else self.average.module
-        if not self.is_sharded:
+        is_sharded = isinstance(trained, FSDPModule)
+        if not is_sharded:
             return trained
         weights = gathered(trained.state_dict(), self.place.world.is_main)
+        if not self.place.world.is_main:
+            return trained
         whole = make().to(self.place.world.device)
-        if self.place.world.is_main:
-            whole.load_state_dict(weights)
+        whole.load_state_dict(weights)
         return whole
 
     def save(self) -> None:

@@ -1,29 +1,19 @@
 """A model spread over ranks trains as a whole one does, and what it leaves is whole: it can be gone on with either way."""
 
+import os
 import shutil
+from functools import partial
 
 import pytest
 from helpers import assert_close_runs, assert_equal_runs, prepare, run_chain
 from pydantic import ValidationError
-from ranks import ends_as_torchrun_starts, python, run_as_torchrun_does
+from ranks import ends_as_torchrun_starts, python, run_as_torchrun_does, vmae_until
 
 from vmae.identity import run_id
 from vmae.job import work
 from vmae.runs import Store
 from vmae.runtime import RuntimeConfig
 
-LEAVE_AT_4 = """
-import os
-from vmae.train import training
-from ranks import vmae
-update = training.Training.update
-def then_leave(self, loss_of):
-    update(self, loss_of)
-    if self.progress.step == 4:
-        os._exit(9)
-training.Training.update = then_leave
-vmae("run", {!r})
-"""
 PARTS = """
 from pathlib import Path
 import torch
@@ -86,7 +76,8 @@ def test_what_two_shards_saved_is_gone_on_with_by_two_or_by_one(clipped, tmp_pat
         places[name] = prepare(store, clipped, stage, sharded)
     run_as_torchrun_does(places["whole"].path, 2)
     for name in ("two", "one"):
-        ends = ends_as_torchrun_starts(*[(python, LEAVE_AT_4.format(str(places[name].path)))] * 2)
+        leaving = (vmae_until, 4, partial(os._exit, 9), "run", str(places[name].path))
+        ends = ends_as_torchrun_starts(leaving, leaving)
         assert [code for code, _ in ends] == [9, 9], ends
     run_as_torchrun_does(places["two"].path, 2)
     assert_equal_runs(places["two"], places["whole"])
