@@ -41,6 +41,7 @@ from vmae.sealed import read_sealed, write_sealed
 
 State = Literal["done", "diverged", "running", "queued", "requeued", "blocked", "interrupted", "failed", "lost", "missing"]
 STATES: tuple[State, ...] = get_args(State)
+AT_WORK: tuple[State, ...] = ("running", "queued", "requeued")  # somebody works on it, or will
 
 
 MAX_FRUITLESS = 2  # starts of one job, or attempts without a word, that may get nowhere

@@ -13,7 +13,7 @@ from sweeps.commands.pending import pending_of, prepare_runs
 from sweeps.commands.show import console
 from vmae.claim import Claim
 from vmae.errors import ConfigError, SchedulerError
-from vmae.runs import Store
+from vmae.runs import AT_WORK, Store
 from vmae.study import Plan
 
 
@@ -88,7 +88,7 @@ def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False)
         adopt_orphans(store, queue)
         seen = prepare_runs(store, made, order.profile.runtime)
         pending = pending_of(store, made, seen.states, order.chosen, order.retried)
-        kept = {state: n for state in ("done", "running", "queued", "requeued") if (n := seen.count(state))}
+        kept = {state: n for state in ("done", *AT_WORK) if (n := seen.count(state))}
         if not quiet or pending:
             words = ", ".join(f"{n} {state}" for state, n in kept.items()) or "none there yet"
             console.print(f"{made.sweep.name}: {len(pending)} of {len(made.runs)} runs to submit; {words}")

@@ -23,8 +23,8 @@ ENDED: tuple[State, ...] = ("done", "diverged", "failed", "interrupted", "lost",
 
 def run_here(
     store: Store, made: Plan, place: LocalProfile, jobs: int | None, chosen: Collection[str], retried: Collection[str]
-) -> bool:
-    """Prepare and run what is missing of the chosen runs, and wait; return whether each of them has ended with a result."""
+) -> Mapping[str, State]:
+    """Prepare and run what is missing of the chosen runs, wait, and return the states of all."""
     parents = parents_of(made)
     states = prepare_runs(store, made, place.runtime).states
     pending = {id_: parents[id_] for id_ in pending_of(store, made, states, chosen, retried)}
@@ -42,7 +42,7 @@ def run_here(
             launcher.close()
     seen = look(store, parents)
     print_states(made, seen, store, verbose=False)
-    return all(seen.states[id_] in ("done", "diverged") for id_ in chosen)
+    return seen.states
 
 
 def _wait(launcher: LocalLauncher, store: Store, made: Plan, seconds: Mapping[str, float]) -> None:

@@ -7,8 +7,9 @@ import typer
 
 from sweeps.commands.options import Root, all_parents, store_of
 from sweeps.commands.show import console
-from sweeps.commands.tidy import Waste, differences, drop, find_run, is_busy, unreferenced, waste
+from sweeps.commands.tidy import Waste, differences, drop, find_run, unreferenced, waste
 from vmae.errors import RunDirError
+from vmae.runs import AT_WORK
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 RunId = Annotated[str, typer.Argument(help="A run id, or the beginning of one.")]
@@ -71,7 +72,7 @@ def prune(
     doomed = unreferenced(store, without=name)
     parents = all_parents(store)
     states = look(store, {id_: parents.get(id_) for id_ in (*parents, *doomed)}).states
-    kept = [id_ for id_ in doomed if is_busy(states[id_]) or store.is_source(id_, apart_from=doomed)]
+    kept = [id_ for id_ in doomed if states[id_] in AT_WORK or store.is_source(id_, apart_from=doomed)]
     going = [id_ for id_ in doomed if id_ not in kept]
     for id_ in going:
         console.print(f"  {id_}  {states[id_]:<11} {size_mb(store.root / id_):.1f} MB")

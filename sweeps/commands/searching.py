@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from sweeps.commands.options import Preset, ProfileName, Root, parents_of, store_of
 from sweeps.commands.show import console
 from vmae.errors import ConfigError, RunDirError
-from vmae.runs import State, Store
+from vmae.runs import AT_WORK, State, Store
 from vmae.study import Plan
 
 SearchName = Annotated[str, typer.Argument(help="A search: a file of sweeps/searches/.")]
@@ -42,11 +42,9 @@ class Here:
 
     def bring(self, made: Plan) -> Mapping[str, State]:
         """Run what is missing, wait, and return the states."""
-        from slurm.look import look
         from sweeps.commands.local import run_here
 
-        run_here(self.store, made, self.place, self.jobs, made.runs, self.retried)
-        return look(self.store, parents_of(made)).states
+        return run_here(self.store, made, self.place, self.jobs, made.runs, self.retried)
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class OnSlurm:
         submit_to_slurm(self.store, made, order, quiet=True)
         while True:
             seen = look(self.store, parents_of(made))
-            if not seen.count("running", "queued", "requeued"):
+            if not seen.count(*AT_WORK):
                 return seen.states
             time.sleep(self.every_s)
 

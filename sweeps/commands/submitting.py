@@ -10,6 +10,7 @@ from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set,
 from sweeps.commands.pending import RETRIED, prepare_runs
 from sweeps.commands.show import console, print_states
 from vmae.errors import ConfigError, near
+from vmae.runs import AT_WORK
 from vmae.study import Plan
 
 Retry = Annotated[list[str] | None, typer.Option("--retry", help="Also runs that are `failed` or `lost` (or both: failed,lost).")]
@@ -60,7 +61,8 @@ def submit(
     if isinstance(place, LocalProfile):
         from sweeps.commands.local import run_here
 
-        if not run_here(store, made, place, jobs, chosen, retried):
+        states = run_here(store, made, place, jobs, chosen, retried)
+        if not all(states[id_] in ("done", "diverged") for id_ in chosen):
             console.print(f"not everything is done; after mending: python -m sweeps submit {made.sweep.name} --retry failed")
             raise typer.Exit(1)
         return
@@ -103,7 +105,7 @@ def watch(
     while True:
         submit_to_slurm(store, made, order, quiet=True)
         seen = look(store, parents_of(made))
-        if not seen.count("running", "queued", "requeued"):
+        if not seen.count(*AT_WORK):
             print_states(made, seen, store, verbose=False)
             raise typer.Exit(0 if seen.count("done", "diverged") == len(made.runs) else 1)
         time.sleep(every)

@@ -9,10 +9,9 @@ from pathlib import Path
 from sweeps.commands.options import all_parents
 from vmae.errors import RunDirError, near
 from vmae.recipe import leaves
-from vmae.runs import State, Store
+from vmae.runs import Store
 
 STALE_S = 24 * 3600  # a temporary file of this age belongs to a dead writer
-BUSY: tuple[State, ...] = ("running", "queued", "requeued")
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,6 @@ def differences(store: Store, a: str, b: str) -> list[str]:
     """Return a line per dotted field in which two runs' configs differ: `field: value of a -> value of b`."""
     old, new = (leaves(store.own(id_).load()) for id_ in (a, b))
     return [f"{field}: {old.get(field)} -> {new.get(field)}" for field in {**old, **new} if old.get(field) != new.get(field)]
-
-
-def is_busy(state: State) -> bool:
-    """Return whether a launcher, a scheduler or a process has the run."""
-    return state in BUSY
 
 
 def unreferenced(store: Store, without: str | None = None) -> list[str]:
