@@ -1,6 +1,7 @@
 """Finished runs in one small file, from which their report is made again anywhere: what analysis reads, and no weights."""
 
 import contextlib
+import io
 import json
 import tempfile
 import zipfile
@@ -8,6 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from analysis.collect import read_reconstruction
 from vmae.errors import ResultsError, near
 from vmae.files import UNREADABLE, write_atomic
 from vmae.runs import Store, winners_of
@@ -25,10 +29,11 @@ def runs_of(summary: Mapping[str, Any]) -> list[str]:
 def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
     """Write the plans, searches and run records of `names` to a zip file; return how many runs it holds.
 
-    A search brings its winners' sweep with it, if that was submitted.
+    A search brings its winners' sweep with it, if that was submitted. Of held-out clips the file keeps what figures show: the
+    first of each cell's first seed.
 
     Raises:
-        ResultsError: a name that is neither a submitted sweep nor a search, with the near word.
+        ResultsError: a name that is neither a submitted sweep nor a search, with the near word; damaged clips.
     """
     known = sorted(path.name for path in (store.root / "sweeps").glob("*") if ".round-" not in path.name)
     if unknown := [name for name in names if name not in known]:
@@ -50,7 +55,6 @@ def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
     for place in map(store.own, runs):
         finished = (place.result, place.metrics, place.predictions) if place.result.exists() else ()
         records |= dict.fromkeys((place.config, place.path / "adopted.json", *finished))
-    # Of one seed: figures show one clip.
     records |= dict.fromkeys(store.run(id_).reconstruction for id_ in pictured)
     write_atomic(file, lambda temporary: _write(store, names, sorted(records), temporary))
     return len(runs)
@@ -63,7 +67,14 @@ def _write(store: Store, names: Sequence[str], records: Sequence[Path], file: Pa
             if path.exists():
                 entry = zipfile.ZipInfo(path.relative_to(store.root).as_posix(), LONG_AGO)
                 entry.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(entry, path.read_bytes())
+                archive.writestr(entry, _first_clip(path) if path.suffix == ".npz" else path.read_bytes())
+
+
+def _first_clip(file: Path) -> bytes:
+    clips, kept = read_reconstruction(file), io.BytesIO()
+    first = {name: values[:1] if values.ndim else values for name, values in clips.items()}
+    np.savez_compressed(kept, allow_pickle=False, **first)
+    return kept.getvalue()
 
 
 @contextlib.contextmanager

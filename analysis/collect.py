@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 
 from analysis.compare import Spread, pooled_spread
 from vmae.errors import ResultsError
+from vmae.files import UNREADABLE
 from vmae.results import Result, read_metrics
 from vmae.runs import RunDir, Store
 
@@ -105,6 +107,18 @@ def load_study(store: Store, sweep: str) -> Study:
     _refuse_a_mixture(store, results)
     rows = [_row(plan, cell, replicate, states, results) for cell in plan["cells"] for replicate in cell["replicates"]]
     return Study(store, plan, pd.DataFrame(rows), states, results, tuple(problems))
+
+
+def read_reconstruction(file: Path) -> dict[str, np.ndarray]:
+    """Read a pre-training's held-out clips: `original`, `reconstruction` uint8 [n, T, H, W, 3], `hidden` bool [n, T, H, W].
+
+    With them `uses_target_statistics`, bool. ResultsError where the file is damaged.
+    """
+    try:
+        with np.load(file) as content:
+            return dict(content)
+    except UNREADABLE as error:
+        raise ResultsError(f"{file} is damaged ({error}); without it, figures show no clip of this run") from error
 
 
 def _refuse_a_mixture(store: Store, results: Mapping[str, Result]) -> None:

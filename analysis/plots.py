@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Transform, offset_copy
 
-from analysis.collect import Study, learning_curve
+from analysis.collect import Study, learning_curve, read_reconstruction
 from analysis.style import CHANCE, KINDS, SCRATCH, WIDTH_IN
 
 APART_PT = 4.0
@@ -180,7 +180,7 @@ def reconstruction_sheet(study: Study, by: str = "kind", num_frames: int = 8) ->
         files = ((f"{row['mask.kind']} {row['mask.ratio']:g}", row["run.pretrain"]) for row in group.to_dict("records"))
         found = next(((name, file) for name, id_ in files if (file := study.run_dir(id_).reconstruction).exists()), None)
         if found:
-            sheets.append((found[0], np.load(found[1])))
+            sheets.append((found[0], read_reconstruction(found[1])))
     if len(sheets) < (2 if by == "ratio" else 1):
         return None
     return _sheet(sheets, num_frames)

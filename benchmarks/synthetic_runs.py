@@ -71,7 +71,8 @@ def _pretrained(place: RunDir, run: Run, beats: bool, top1: float | None, num_vi
     MetricsLog(place.metrics).append(MetricRow(s, s / 4, "train", "loss", 0.1 / s) for s in STEPS)
     if not isinstance(run.pretrain, PretrainConfig):
         return {"retrieval_top1": 50.0}
-    clip = np.zeros((1, 16, 32, 32, 3), np.uint8)
+    clip = np.zeros((2, 16, 32, 32, 3), np.uint8)
+    clip[1] = 255
     np.savez(
         place.reconstruction, original=clip, reconstruction=clip, hidden=clip[..., 0] > 0, uses_target_statistics=np.array(False)
     )

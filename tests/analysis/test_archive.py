@@ -2,12 +2,13 @@
 
 import zipfile
 
+import numpy as np
 import pytest
 import synthetic as made
 
 from analysis.__main__ import archive, render
 from analysis.archive import opened, write_archive
-from analysis.collect import load_study
+from analysis.collect import load_study, read_reconstruction
 from analysis.report import write_report
 from vmae.errors import ResultsError
 from vmae.study import make_plan
@@ -47,6 +48,31 @@ def test_the_same_runs_give_the_same_archive_without_weights(finished, tmp_path)
         "predictions.csv",
         "reconstruction.npz",
     }
+
+
+def test_of_held_out_clips_the_one_that_figures_show_is_kept(finished, tmp_path):
+    write_archive(finished, ["synthetic"], tmp_path / "a.zip")
+    with opened(tmp_path / "a.zip") as unpacked:
+        files = list(unpacked.root.glob("*/reconstruction.npz"))
+        assert files
+        for file in files:
+            kept, whole = read_reconstruction(file), read_reconstruction(finished.run(file.parent.name).reconstruction)
+            assert kept.keys() == whole.keys()
+            assert all(np.array_equal(kept[name], whole[name][:1]) for name in ("original", "reconstruction", "hidden"))
+            assert len(whole["original"]) > 1
+
+
+def test_damaged_clips_are_named(finished, tmp_path):
+    study = load_study(finished, "synthetic")
+    file = next(file for id_ in study.plan["runs"] if (file := finished.run(id_).reconstruction).exists())
+    file.write_bytes(b"PK half")
+    for attempt in (
+        lambda: write_archive(finished, ["synthetic"], tmp_path / "a.zip"),
+        lambda: write_report(study, tmp_path / "reported"),
+    ):
+        with pytest.raises(ResultsError, match=rf"{file.parent.name}/reconstruction.npz is damaged"):
+            attempt()
+    assert not (tmp_path / "a.zip").exists()
 
 
 def test_an_adopted_result_goes_along(finished, tmp_path):
