@@ -1,11 +1,11 @@
 """The data of a run: its manifest, checked against the config, its frames, its labels. No torch, so submit can check too."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmae.data.embedded import DOMAINS, is_embedded, manifest_file
 from vmae.data.frames import FrameSource, PartOfFrames, open_frames
-from vmae.data.manifest import Manifest, beside, list_sha256, read_manifest
+from vmae.data.manifest import Manifest, VideoRow, beside, list_sha256, read_manifest
 from vmae.data.quarantine import WithoutQuarantined, reasons_of
 from vmae.data.subset import subset
 from vmae.errors import DataError
@@ -88,28 +88,34 @@ def set_aside(manifest: Manifest, split: str, runtime: RuntimeConfig) -> dict[in
     return reasons
 
 
-def subset_of(manifest: Manifest, split: str, config: SubsetConfig, source: FrameSource) -> tuple[FrameSource, str]:
-    """Return the chosen videos of a split, and the hash of their list; all of them where no number is set.
+@dataclass(frozen=True)
+class Chosen:
+    """The videos of a split that a run uses: frames to read, and the list's row of each, in the same order."""
 
-    Args:
-        source: all videos of the split. A subset reads through it, so that a decoded cache serves every subset.
+    frames: FrameSource
+    rows: tuple[VideoRow, ...]
+
+    @property
+    def labels(self) -> list[int]:
+        """The label of each video, of a labelled split."""
+        labels = [row.label for row in self.rows]
+        assert all(label is not None for label in labels), "read_manifest checks labelled splits"
+        return labels  # type: ignore[return-value]
+
+    @property
+    def list_sha256(self) -> str:
+        """The hash of their list."""
+        return list_sha256(self.rows)
+
+
+def chosen_of(manifest: Manifest, split: str, config: SubsetConfig, runtime: RuntimeConfig) -> Chosen:
+    """Return the chosen videos of a split, all of them where no number is set; DataError as `frames_of`.
+
+    A subset reads through all videos of the split, so that a decoded cache serves every subset.
     """
-    rows, positions = manifest.select(split), _positions(manifest, split, config)
-    part = source if config.num_videos is None else PartOfFrames(source, positions)
-    return part, list_sha256(rows[position] for position in positions)
-
-
-def labels_of(manifest: Manifest, split: str, config: SubsetConfig | None = None) -> list[int]:
-    """Return the labels of a split, or of the subset of it that `subset_of` gives, in the order of its videos."""
-    rows = manifest.select(split)
-    labels = [rows[position].label for position in _positions(manifest, split, config or SubsetConfig())]
-    assert all(label is not None for label in labels), "read_manifest checks labelled splits"
-    return labels  # type: ignore[return-value]
-
-
-def _positions(manifest: Manifest, split: str, config: SubsetConfig) -> list[int]:
-    rows = manifest.select(split)
+    rows, frames = manifest.select(split), frames_of(manifest, split, runtime)
     if config.num_videos is None:
-        return list(range(len(rows)))
-    chosen = subset(rows, config.num_videos, config.seed)
-    return [position for position, row in enumerate(rows) if row.path in chosen]
+        return Chosen(frames, tuple(rows))
+    paths = subset(rows, config.num_videos, config.seed)
+    positions = [position for position, row in enumerate(rows) if row.path in paths]
+    return Chosen(PartOfFrames(frames, positions), tuple(rows[position] for position in positions))

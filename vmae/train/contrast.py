@@ -9,7 +9,7 @@ from vmae.config import ContrastConfig, PretrainRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
 from vmae.data.frames import FrameSource
-from vmae.data.source import frames_of, manifest_of, subset_of
+from vmae.data.source import chosen_of, frames_of, manifest_of
 from vmae.errors import ConfigError
 from vmae.model.contrast import MoCo, contrast, momentum_at
 from vmae.train.checkpoint import save_weights
@@ -31,8 +31,8 @@ def pretrain_contrast(run: PretrainRun, place: Place) -> Outcome:
     if place.runtime.shard:
         raise ConfigError("runtime.shard = true: a contrastive model is two of which one follows the other, not sharded here")
     manifest = manifest_of(config.data, place.runtime)
-    videos, list_sha256 = subset_of(manifest, "pretrain", config.subset, frames_of(manifest, "pretrain", place.runtime))
-    batches = _batches(run, config, videos, config.optim.batch_size, world.rank, world.size)
+    videos = chosen_of(manifest, "pretrain", config.subset, place.runtime)
+    batches = _batches(run, config, videos.frames, config.optim.batch_size, world.rank, world.size)
     seed_step(config.seed, INIT_STEP, rank=0)
     model = MoCo(run).to(world.device)
     training = Training("contrast", model, config.optim, batches, place)
@@ -58,7 +58,7 @@ def pretrain_contrast(run: PretrainRun, place: Place) -> Outcome:
     metrics: dict[str, object] = {}
     if world.is_main:
         heldout = frames_of(manifest, config.heldout_split, place.runtime)
-        metrics = judge(model, run, config, heldout, world) | {"num_videos": len(videos), "list_sha256": list_sha256}
+        metrics = judge(model, run, config, heldout, world) | {"num_videos": len(videos.rows), "list_sha256": videos.list_sha256}
         save_weights(place.run_dir.weights, model)
     return Outcome(metrics, training.compute(run.grid.num_cubes))
 

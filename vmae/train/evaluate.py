@@ -18,12 +18,13 @@ from vmae.config import EvaluateRun
 from vmae.data.augment import to_float
 from vmae.data.clips import load
 from vmae.data.frames import FrameSource
-from vmae.data.source import frames_of, labels_of, manifest_of, subset_of
+from vmae.data.source import chosen_of, manifest_of
 from vmae.data.views import TestBatch, TestBatches, Views
 from vmae.errors import DataError, Interrupted
 from vmae.files import write_atomic
 from vmae.model.classifier import Classifier
 from vmae.runs import RunDir
+from vmae.sections import SubsetConfig
 from vmae.train.checkpoint import load_weights
 from vmae.train.distributed import World
 from vmae.train.setup import autocast
@@ -43,8 +44,8 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     """
     config, trained, world = run.evaluate, run.parent, place.world
     manifest = manifest_of(trained.finetune.data, place.runtime)
-    source = frames_of(manifest, config.split, place.runtime)
-    labels = labels_of(manifest, config.split)
+    asked = chosen_of(manifest, config.split, SubsetConfig(), place.runtime)
+    source, labels = asked.frames, asked.labels
     model = Classifier(trained)
     model.load_state_dict(load_weights(parent.weights))
     model.to(world.device).eval()
@@ -66,15 +67,13 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     if not scored:
         raise DataError(f"not one of {len(source)} {config.split} videos can be read; the first: {unread[0][1]}")
     if config.knn:
-        bank, part = Found(), trained.finetune.subset
-        train, _ = subset_of(manifest, "train", part, frames_of(manifest, "train", place.runtime))
-        mean_over_views(compute, train, reading, place, bank, lambda: _save(place, found, manifest.list_sha256))
+        bank, known_videos = Found(), chosen_of(manifest, "train", trained.finetune.subset, place.runtime)
+        mean_over_views(compute, known_videos.frames, reading, place, bank, lambda: _save(place, found, manifest.list_sha256))
         assert trained.finetune.data.num_classes is not None
-        answers = labels_of(manifest, "train", part)
-        scored = nearest(sorted(bank.rows), answers, scored, config.knn, trained.finetune.data.num_classes)
+        scored = nearest(sorted(bank.rows), known_videos.labels, scored, config.knn, trained.finetune.data.num_classes)
     rows = [(video, labels[video], probabilities) for video, probabilities in scored]
     if world.is_main:
-        paths = [row.path for row in manifest.select(config.split)]
+        paths = [row.path for row in asked.rows]
         write_atomic(place.run_dir.predictions, _predictions(rows, paths, dict(found.frames)).encode(), make_folder=False)
     top1 = _top(rows, 1)
     metrics: dict[str, object] = {

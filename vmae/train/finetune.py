@@ -6,7 +6,7 @@ from torch import Tensor
 from vmae.config import FinetuneRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
-from vmae.data.source import frames_of, labels_of, manifest_of, subset_of
+from vmae.data.source import chosen_of, manifest_of
 from vmae.errors import ConfigError
 from vmae.model.classifier import Classifier
 from vmae.model.formats import images_to_clips
@@ -25,10 +25,10 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
     """
     config, world = run.finetune, place.world
     manifest = manifest_of(config.data, place.runtime)
-    videos, list_sha256 = subset_of(manifest, "train", config.subset, frames_of(manifest, "train", place.runtime))
+    videos = chosen_of(manifest, "train", config.subset, place.runtime)
     batches = TrainBatches(
-        source=videos,
-        labels=labels_of(manifest, "train", config.subset),
+        source=videos.frames,
+        labels=videos.labels,
         clip=config.clip,
         grid=run.grid,
         reading=(run.grid.num_frames, config.clip.frame_stride),
@@ -70,7 +70,7 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
 
     metrics: dict[str, object] = {"loss_train_last": training.log.last_loss()}
     if config.subset.num_videos:
-        metrics |= {"num_videos": len(videos), "list_sha256": list_sha256}
+        metrics |= {"num_videos": len(videos.rows), "list_sha256": videos.list_sha256}
     if loaded:
         metrics["loaded"] = loaded
     whole = training.whole(lambda: Classifier(run))

@@ -6,7 +6,7 @@ from vmae.config import PretrainRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
 from vmae.data.frames import FrameSource
-from vmae.data.source import frames_of, manifest_of, subset_of
+from vmae.data.source import chosen_of, frames_of, manifest_of
 from vmae.model.autoencoder import VideoMAE
 from vmae.train.checkpoint import save_weights
 from vmae.train.distributed import World
@@ -22,8 +22,8 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     """
     config, world = run.masked, place.world
     manifest = manifest_of(config.data, place.runtime)
-    videos, chosen_sha256 = subset_of(manifest, "pretrain", config.subset, frames_of(manifest, "pretrain", place.runtime))
-    batches = train_batches(run, videos, world)
+    videos = chosen_of(manifest, "pretrain", config.subset, place.runtime)
+    batches = train_batches(run, videos.frames, world)
     seed_step(config.seed, INIT_STEP, rank=0)
     model = VideoMAE(run).to(world.device)
     training = Training("pretrain", model, config.optim, batches, place)
@@ -44,7 +44,7 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     assert isinstance(whole, VideoMAE)
     if world.is_main:
         heldout = heldout_batches(frames_of(manifest, config.heldout_split, place.runtime), config, run.grid, world)
-        metrics = judge(whole, heldout, config, world) | {"num_videos": len(videos), "list_sha256": chosen_sha256}
+        metrics = judge(whole, heldout, config, world) | {"num_videos": len(videos.rows), "list_sha256": videos.list_sha256}
         save_reconstruction(place.run_dir.reconstruction, whole, heldout[0], config, world)
         save_weights(place.run_dir.weights, whole)
     return Outcome(metrics, training.compute(run.grid.num_cubes - config.mask.num_hidden(run.grid)))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vmae.cost import num_clips, num_steps
 from vmae.data.manifest import VideoRow
-from vmae.data.source import frames_of, labels_of, manifest_of, subset_of
+from vmae.data.source import chosen_of, frames_of, manifest_of
 from vmae.data.subset import subset, subset_order
 from vmae.errors import ConfigError
 from vmae.sections import EmbeddedSet, SubsetConfig
@@ -60,15 +60,15 @@ def test_seeds_differ_and_unlabelled_lists_work():
 def test_a_run_reads_the_chosen_videos_through_the_cache_of_all(runtime):
     manifest = manifest_of(EmbeddedSet(size="tiny"), runtime)
     everything = frames_of(manifest, "pretrain", runtime)
-    part, digest = subset_of(manifest, "pretrain", SubsetConfig(num_videos=20), everything)
+    part = chosen_of(manifest, "pretrain", SubsetConfig(num_videos=20), runtime)
     paths = [row.path for row in manifest.select("pretrain")]
     chosen = subset(manifest.select("pretrain"), 20, 0)
     positions = [i for i, path in enumerate(paths) if path in chosen]
     when = np.tile(np.arange(4), (20, 1))
-    np.testing.assert_array_equal(part.gather(range(20), when), everything.gather(positions, when))
-    np.testing.assert_array_equal(part.read(7, lambda _: when[:2]), everything.read(positions[7], lambda _: when[:2]))
-    assert digest != subset_of(manifest, "pretrain", SubsetConfig(), everything)[1]
-    assert digest != subset_of(manifest, "pretrain", SubsetConfig(num_videos=20, seed=1), everything)[1]
+    np.testing.assert_array_equal(part.frames.gather(range(20), when), everything.gather(positions, when))
+    np.testing.assert_array_equal(part.frames.read(7, lambda _: when[:2]), everything.read(positions[7], lambda _: when[:2]))
+    assert part.list_sha256 != chosen_of(manifest, "pretrain", SubsetConfig(), runtime).list_sha256
+    assert part.list_sha256 != chosen_of(manifest, "pretrain", SubsetConfig(num_videos=20, seed=1), runtime).list_sha256
 
 
 def test_cost_and_result_count_the_subset(recipe, store, runtime):
@@ -85,8 +85,8 @@ def test_labels_go_with_their_videos(runtime):
     manifest, few = manifest_of(EmbeddedSet(size="tiny", labels="motion"), runtime), SubsetConfig(num_videos=20, seed=5)
     listed = manifest.select("train")
     chosen = subset(listed, 20, 5)
-    assert labels_of(manifest, "train", few) == [row.label for row in listed if row.path in chosen]
-    assert labels_of(manifest, "train") == [row.label for row in listed]
+    assert chosen_of(manifest, "train", few, runtime).labels == [row.label for row in listed if row.path in chosen]
+    assert chosen_of(manifest, "train", SubsetConfig(), runtime).labels == [row.label for row in listed]
 
 
 def test_a_fine_tuning_counts_the_labels_it_was_given(recipe, store, runtime):

@@ -10,10 +10,10 @@ from helpers import assert_close_runs, run_chain
 from ranks import run_as_torchrun_does
 
 from vmae.data.clips import TrainBatches, load
-from vmae.data.source import frames_of, labels_of, manifest_of
+from vmae.data.source import chosen_of, manifest_of
 from vmae.identity import run_id
 from vmae.runs import Store
-from vmae.sections import MixConfig
+from vmae.sections import MixConfig, SubsetConfig
 from vmae.train.distributed import keep_freed_memory
 from vmae.train.mixing import Mixer
 
@@ -74,8 +74,8 @@ def test_what_a_step_frees_the_next_one_gets():
 @pytest.fixture(scope="module")
 def batches(recipe, runtime):
     manifest = manifest_of(recipe.finetune.data, runtime)
-    source = frames_of(manifest, "train", runtime)
-    labels = labels_of(manifest, "train")
+    videos = chosen_of(manifest, "train", SubsetConfig(), runtime)
+    source, labels = videos.frames, videos.labels
 
     def make(rank=0, num_ranks=1, seed=0):
         clip, mask = recipe.finetune.clip, recipe.pretrain.mask
