@@ -1,12 +1,14 @@
 """Which figures a study's results allow, drawn from the plan's content; each with a caption that says what it shows."""
 
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -90,11 +92,13 @@ def drawing(
         return wait
 
     if num_workers > 1 and is_many:
-        # Spawned, not forked: the caller may hold threads.
-        with ProcessPoolExecutor(num_workers, get_context("spawn"), _become, (drawer,)) as pool:
+        # Spawned, not forked: the caller may hold threads. By a file: a process that is handed a study as it starts keeps its
+        # parent waiting until it has imported what it needs, and so the processes after it.
+        with TemporaryDirectory(prefix="vmae-") as place, ProcessPoolExecutor(num_workers, get_context("spawn")) as pool:
             for _ in range(num_workers):
                 pool.submit(style.apply)  # without a task no process starts
-            yield partial(begin, partial(pool.map, _draw_there))
+            (file := Path(place, "drawer")).write_bytes(pickle.dumps(drawer))
+            yield partial(begin, partial(pool.map, partial(_draw_there, file)))
     else:
         yield partial(begin, partial(map, drawer.draw))
 
@@ -121,15 +125,14 @@ class _Drawer:
         return _save(self.study, task, made, self.folder / f"{task.ablation}-{task.dataset}-{task.kind}")
 
 
-_HERE: list[_Drawer] = []  # of a drawing process
+@cache
+def _drawer_in(file: Path) -> _Drawer:
+    drawer: _Drawer = pickle.loads(file.read_bytes())
+    return drawer
 
 
-def _become(drawer: _Drawer) -> None:
-    _HERE[:] = [drawer]
-
-
-def _draw_there(task: _Task) -> Drawn | None:
-    return _HERE[0].draw(task)
+def _draw_there(file: Path, task: _Task) -> Drawn | None:
+    return _drawer_in(file).draw(task)
 
 
 def _save(study: Study, task: _Task, made: Made, stem: Path) -> Drawn | None:
