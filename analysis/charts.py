@@ -1,11 +1,12 @@
 """Charts of differences, data, cost and depth: axes in, axes out; numbers are the table's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 
 from analysis.collect import Study, learning_curve
 from analysis.plots import accuracy_axis, band, name_missing, scratch_level
@@ -78,14 +79,27 @@ def cost_and_accuracy(ax: Axes, cells: pd.DataFrame) -> Axes:
     )
     hours, top1 = [cell["hours"] for cell in front], [cell["top1"] for cell in front]
     ax.plot(hours, top1, "o-", color=KINDS["tube"]["color"], label="none is cheaper and better", linewidth=1)
-    for cell in shown.to_dict("records"):
-        ax.annotate(cell["arm"], (cell["hours"], cell["top1"]), xytext=(4, 3), textcoords="offset points", fontsize=6)
     ax.set_xlabel(f"{shown['hours_of'].iloc[0]}-hours of pre-training, fine-tuning and evaluation")
     ax.set_ylabel("top-1 accuracy (%)")
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, 1.15 * shown["hours"].max())
     accuracy_axis(ax, shown)
-    ax.legend(fontsize=7, loc="lower right")
+    name_points(ax, list(zip(shown["hours"], shown["top1"], shown["arm"], strict=True)))
+    ax.legend(fontsize=7, loc="lower left")
     return ax
+
+
+def name_points(ax: Axes, points: Sequence[tuple[float, float, str]], size_pt: float = 6.0) -> None:
+    """Write each point's name beside it, where it covers no other point or name if there is such a side; limits must stand."""
+    places = [ax.transData.transform(point[:2]) * 72 / ax.figure.dpi for point in points]
+    taken = [Bbox.from_bounds(x - size_pt / 2, y - size_pt / 2, size_pt, size_pt) for x, y in places]
+    for (x, y), point in zip(places, points, strict=True):
+        width = 0.5 * size_pt * len(point[2])  # of Times, mostly digits and small letters
+        sides = [(dx, dy) for dx in (size_pt, -size_pt - width) for dy in (1.0, -size_pt - 1.0, size_pt, -2 * size_pt)]
+        boxes = [Bbox.from_bounds(x + dx, y + dy, width, size_pt) for dx, dy in sides]
+        free = [k for k, box in enumerate(boxes) if not box.count_overlaps(taken)]
+        chosen = free[0] if free else 0
+        taken.append(boxes[chosen])
+        ax.annotate(point[2], point[:2], xytext=sides[chosen], textcoords="offset points", fontsize=size_pt)
 
 
 def heat_map(ax: Axes, cells: pd.DataFrame) -> Axes:

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import AutoLocator
 
 # seaborn's palette "colorblind", written out: importing seaborn takes each drawing process more than a second.
 COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
@@ -25,6 +26,7 @@ VERDICTS: Mapping[str, str] = {"better": "#0072b2", "worse": "#d55e00", "not dis
 CHANCE: Mapping[str, Any] = {"color": "0.6", "linestyle": ":"}
 WIDTH_IN = 5.5
 PAD_IN = 0.05
+NUM_INTERVALS = 5  # between an axis' ticks, at most; nine, as by default, crowd a figure and take a sixth of its time
 
 # Fixed identifiers keep the files byte-equal from one rendering to the next.
 RC = {
@@ -61,6 +63,10 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         # A ligature, being several characters, would be embedded in a PDF as a font of its own: a tenth of all drawing time.
         if hasattr(text, "set_fontfeatures"):  # matplotlib 3.11; those before set no ligatures
             text.set_fontfeatures(("-liga",))
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            if isinstance(locator := axis.get_major_locator(), AutoLocator):
+                locator.set_params(nbins=NUM_INTERVALS)
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in undated]
     # Measured once for all three: "tight" would draw each file twice.
     box = figure.get_tightbbox(figure.canvas.get_renderer()).padded(PAD_IN)  # type: ignore[attr-defined]

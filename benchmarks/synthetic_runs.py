@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from analysis.paper import lookup
 from sweeps import registry
 from vmae.config import PretrainConfig, Run
+from vmae.cost import V100, CostModel
 from vmae.files import write_atomic
 from vmae.identity import cell_id
 from vmae.results import FLOORS, MetricRow, MetricsLog, Result, write_result
@@ -34,6 +35,7 @@ FACTS: Mapping[str, Any] = {
     "device": "cpu",
     "synthetic": True,
 }
+COST = CostModel(V100.gflops, frozenset(), V100.name)
 STEPS = range(1, 9)
 Top1 = Callable[[Cell, int], float | None]  # of a cell and seed, in percent; None: leave that evaluation unfinished
 
@@ -63,7 +65,7 @@ def finish(
                 if stage == "evaluate" and top1 is None:
                     continue
                 metrics = _STAGES[stage](place, run, beats(cell.arm), top1, num_videos, zlib.crc32(f"{cell.arm} {seed}".encode()))
-                compute = {"num_clips": 100, "train_s": 10.0, "num_encoder_cubes": 3200}
+                compute = {"num_clips": 100, "train_s": COST.seconds(run), "num_encoder_cubes": 3200}
                 write_result(place.result, Result(id_, cell_id(run), stage, "done", metrics, compute, dict(facts)))
 
 

@@ -118,6 +118,24 @@ def test_the_front_holds_what_nothing_beats_at_its_cost(ax, cells):
     assert list(zip(front.get_xdata(), front.get_ydata(), strict=True)) == [(1.0, 50.0), (3.0, 60.0)]
 
 
+@pytest.mark.parametrize("ratio", [1.05, 1.2])
+def test_arms_of_one_cost_have_no_figure_of_costs(paper_study, cells, ratio):
+    shown = part(cells, "mask_sampling")
+    drawn = OF_TABLES["cost"](paper_study, paper_study.ablation("mask_sampling"), shown.assign(hours=[1.0, ratio, 1.0, 1.0]))
+    assert (drawn is not None) == (ratio == 1.2)
+
+
+def test_names_of_points_cover_neither_points_nor_each_other(ax):
+    points = [(1.0, 1.0, "tube 0.9"), (1.02, 1.01, "random 0.9"), (1.01, 0.98, "frame 0.875"), (5.0, 5.0, "scratch")]
+    ax.plot([x for x, _, _ in points], [y for _, y, _ in points], "o", markersize=5)
+    ax.set(xlim=(0, 6), ylim=(0, 6))
+    charts.name_points(ax, points)
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+    places = ax.transData.transform([point[:2] for point in points])
+    assert not any(box.contains(*place) for box in boxes for place in places)
+
+
 def test_the_papers_memory_stands_beside_the_depth(paper_study, cells):
     figure, axes = plt.subplots(1, 2)
     settings = settings_of(paper_study, "decoder_depth", "SSV2")

@@ -18,18 +18,18 @@ from vmae.study import make_plan
 TABLE_1B = """\
 | arm | top-1 % | paper, SSV2 | vs baseline | clips seen | hours |
 | --- | --- | --- | --- | --- | --- |
-| tube 0.75 | 68.0 ± 0.5 (n = 3) | 68.0 | -1.6 ± 1.0 worse | 100 | 0.01 core |
-| tube 0.9 | 69.6 ± 0.5 (n = 3) | 69.6 |  | 100 | 0.01 core |
-| random 0.9 | 68.3 ± 0.5 (n = 3) | 68.3 | -1.3 ± 0.9 worse | 100 | 0.01 core |
-| frame 0.875 | 61.5 ± 0.5 (n = 3) | 61.5 | -8.1 ± 0.9 worse | 100 | 0.01 core |"""
+| tube 0.75 | 68.0 ± 0.5 (n = 3) | 68.0 | -1.6 ± 1.0 worse | 100 | 2320 core |
+| tube 0.9 | 69.6 ± 0.5 (n = 3) | 69.6 |  | 100 | 1497 core |
+| random 0.9 | 68.3 ± 0.5 (n = 3) | 68.3 | -1.3 ± 0.9 worse | 100 | 1487 core |
+| frame 0.875 | 61.5 ± 0.5 (n = 3) | 61.5 | -8.1 ± 0.9 worse | 100 | 1620 core |"""
 
 TABLE_1F_LATEX = r"""\begin{tabular}{lrrrrr}
 \toprule
 arm & top-1 \% & paper, K400 & vs baseline & clips seen & hours \\
 \midrule
-L1 & 79.7 $\pm$ 0.5 (n = 3) & 79.7 & -0.3 $\pm$ 0.9 not distinguishable at n = 3 & 100 & 0.01 core \\
-MSE & 80.0 $\pm$ 0.5 (n = 3) & 80.0 &  & 100 & 0.01 core \\
-smooth L1 & 79.6 $\pm$ 0.5 (n = 3) & 79.6 & -0.4 $\pm$ 0.9 not distinguishable at n = 3 & 100 & 0.01 core \\
+L1 & 79.7 $\pm$ 0.5 (n = 3) & 79.7 & -0.3 $\pm$ 0.9 not distinguishable at n = 3 & 100 & 2489 core \\
+MSE & 80.0 $\pm$ 0.5 (n = 3) & 80.0 &  & 100 & 2489 core \\
+smooth L1 & 79.6 $\pm$ 0.5 (n = 3) & 79.6 & -0.4 $\pm$ 0.9 not distinguishable at n = 3 & 100 & 2489 core \\
 \bottomrule
 \end{tabular}"""
 
