@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special  # not scipy.stats: importing it takes longer than a table does
+from scipy import special  # not scipy.stats or scipy.optimize: importing them takes longer than a table does
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -221,10 +221,12 @@ def _noncentrality(df: int) -> float:
     quantiles = (np.arange(20_000) + 0.5) / 20_000
     limits = special.stdtrit(df, (1 + CONFIDENCE) / 2) * np.sqrt(special.chdtri(df, 1 - quantiles) / df)
 
-    def missing_power(d: float) -> float:
-        return float(np.mean(special.ndtr(d - limits) + special.ndtr(-limits - d))) - POWER
-
-    return float(optimize.brentq(missing_power, 0.0, 1000.0))
+    low, high = 0.0, 1000.0
+    while high - low > ROUNDING:
+        d = (low + high) / 2
+        finds_more = np.mean(special.ndtr(d - limits) + special.ndtr(-limits - d)) > POWER
+        low, high = (low, d) if finds_more else (d, high)
+    return (low + high) / 2
 
 
 def detectable_over_videos(discordant_share: float, n: int) -> float:
