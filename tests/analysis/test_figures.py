@@ -1,6 +1,7 @@
 """Figures show what the runs show: numbers where they belong, what is missing by name, the same files however many draw."""
 
 import hashlib
+import warnings
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -143,6 +144,17 @@ def test_the_papers_memory_stands_beside_the_depth(paper_study, cells):
     paper = next(line for a in figure.axes for line in a.lines if line.get_label() == "paper")
     assert list(paper.get_ydata()) == [7.9, 23.7]
     plt.close(figure)
+
+
+def test_the_font_of_letters_sets_words_as_the_whole_font_does(ax):
+    """A glyph that is missing would be a warning."""
+    for words in ("AVAToday 0.875 ± 1.5 × 10 – ½", "difference to tube 0.9 (points)", "Ωμέγα, Привет, Łódź", "− ≤ → ≈"):
+        letters, whole = ax.text(0, 0, words), ax.text(0, 0, words, family="STIXGeneral")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            widths = [text.get_window_extent().width for text in (letters, whole)]
+        assert letters.get_fontname() == "STIXLetters"
+        assert widths[0] == pytest.approx(widths[1], rel=0.015), words
 
 
 def test_the_palette_is_seaborns():
