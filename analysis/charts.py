@@ -90,16 +90,15 @@ def cost_and_accuracy(ax: Axes, cells: pd.DataFrame) -> Axes:
 
 def name_points(ax: Axes, points: Sequence[tuple[float, float, str]], size_pt: float = 6.0) -> None:
     """Write each point's name beside it, where it covers no other point or name if there is such a side; limits must stand."""
-    places = [ax.transData.transform(point[:2]) * 72 / ax.figure.dpi for point in points]
-    taken = [Bbox.from_bounds(x - size_pt / 2, y - size_pt / 2, size_pt, size_pt) for x, y in places]
-    for (x, y), point in zip(places, points, strict=True):
-        width = 0.5 * size_pt * len(point[2])  # of Times, mostly digits and small letters
+    places = [ax.transData.transform((x, y)) * 72 / ax.figure.dpi for x, y, _ in points]
+    taken = [Bbox.from_bounds(left - size_pt / 2, bottom - size_pt / 2, size_pt, size_pt) for left, bottom in places]
+    for (left, bottom), (x, y, name) in zip(places, points, strict=True):
+        width = 0.5 * size_pt * len(name)  # of Times, mostly digits and small letters
         sides = [(dx, dy) for dx in (size_pt, -size_pt - width) for dy in (1.0, -size_pt - 1.0, size_pt, -2 * size_pt)]
-        boxes = [Bbox.from_bounds(x + dx, y + dy, width, size_pt) for dx, dy in sides]
-        free = [k for k, box in enumerate(boxes) if not box.count_overlaps(taken)]
-        chosen = free[0] if free else 0
-        taken.append(boxes[chosen])
-        ax.annotate(point[2], point[:2], xytext=sides[chosen], textcoords="offset points", fontsize=size_pt)
+        boxes = {(dx, dy): Bbox.from_bounds(left + dx, bottom + dy, width, size_pt) for dx, dy in sides}
+        side = next((side for side in sides if not boxes[side].count_overlaps(taken)), sides[0])
+        taken.append(boxes[side])
+        ax.annotate(name, (x, y), xytext=side, textcoords="offset points", fontsize=size_pt)
 
 
 def heat_map(ax: Axes, cells: pd.DataFrame) -> Axes:

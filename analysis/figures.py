@@ -36,7 +36,7 @@ class Drawn:
     dataset: str | None = None
 
 
-ALIKE = 1.1  # hours that differ by less are one cost, and what differs is the machine's noise
+ONE_COST = 1.1  # hours that differ by less are one cost, and what differs is the machine's noise
 NUM_MANY = 20  # figures that take longer to draw than processes to start
 MEMORY = "gpu_mem_GB_bs16_1gpu"  # in paper.csv, Table 1a
 Made = tuple[Figure, str] | None  # a figure and its caption, or nothing where there is nothing to draw
@@ -196,7 +196,7 @@ def _data(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Mad
 
 def _cost(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Made:
     shown = cells[cells["num_seeds"] > 0]
-    if len(shown) < 2 or not (shown["hours"] > 0).all() or shown["hours"].max() < ALIKE * shown["hours"].min():
+    if len(shown) < 2 or not (shown["hours"] > 0).all() or shown["hours"].max() < ONE_COST * shown["hours"].min():
         return None
     figure, ax = plt.subplots(**_sized(0.6))
     charts.cost_and_accuracy(ax, cells)

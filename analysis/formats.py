@@ -122,10 +122,8 @@ def _gap(cell: Mapping[Any, Any], label: str) -> str:
 
 
 def _hours(cell: Mapping[Any, Any]) -> str:
-    hours = cell.get("hours")
-    if hours is None or _absent(hours):
-        return ""
-    return f"{hours:.{2 if hours < 100 else 0}f} {cell['hours_of']}"
+    hours: Any = cell.get("hours")
+    return "" if _absent(hours) else f"{hours:.{2 if hours < 100 else 0}f} {cell['hours_of']}"
 
 
 def _absent(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """One look for every figure: colour-blind safe, and readable in grey because each kind also has its marker and line."""
 
+import zlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,7 @@ WIDTH_IN = 5.5
 PAD_IN = 0.05
 NUM_INTERVALS = 5  # between an axis' ticks, at most; nine, as by default, crowd a figure and take a sixth of its time
 LETTERS = (*range(0x20, 0x530), *range(0x2000, 0x2800))  # Latin, Greek, Cyrillic; punctuation, arrows, signs
+KEPT_OF_FONT: Mapping[str, Any] = {"layout_features": ["kern"], "drop_tables": ["FFTM", "GDEF", "GSUB"], "name_IDs": ["*"]}
 
 # Fixed identifiers keep the files byte-equal from one rendering to the next.
 RC = {
@@ -62,9 +64,10 @@ def _letters() -> str:
     The whole font, 3,294 glyphs with their rules, would be read for each PDF, and a ligature be a PDF's second font: together a
     sixth of all drawing time.
     """
-    file = Path(mpl.get_cachedir(), f"vmae-letters-{mpl.__version__}.ttf")
+    recipe = zlib.crc32(repr((mpl.__version__, LETTERS, KEPT_OF_FONT)).encode())  # another checkout's font may differ
+    file = Path(mpl.get_cachedir(), f"vmae-letters-{recipe:08x}.ttf")
     if not file.exists():
-        options = subset.Options(layout_features=["kern"], drop_tables=["FFTM", "GDEF", "GSUB"], name_IDs=["*"])
+        options = subset.Options(**KEPT_OF_FONT)
         font = subset.load_font(fontManager.findfont("STIXGeneral"), options)
         subsetter = subset.Subsetter(options)
         subsetter.populate(unicodes=LETTERS)
