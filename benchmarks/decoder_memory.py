@@ -22,9 +22,10 @@ sys.path.append(str(ROOT))
 from vmae.config import PretrainConfig, PretrainRun  # noqa: E402
 from vmae.grid import CubeGrid  # noqa: E402
 from vmae.model.autoencoder import VideoMAE  # noqa: E402
+from vmae.runtime import RuntimeConfig  # noqa: E402
 from vmae.sections import DecoderConfig, EmbeddedSet, EncoderConfig, OptimConfig  # noqa: E402
 from vmae.train.optim import make_optimizer  # noqa: E402
-from vmae.train.setup import autocast  # noqa: E402
+from vmae.train.setup import arranged, autocast  # noqa: E402
 
 PAPER_GB = {1: 7.9, 2: 10.2, 4: 14.7, 8: 23.7}  # Table 1a
 BYTES_PER_WEIGHT = 16
@@ -67,9 +68,7 @@ def step_gb(run: PretrainRun, batch: int, device: torch.device, attention: str) 
             optimizer.zero_grad(set_to_none=True)
         return torch.cuda.max_memory_allocated() / 1e9
     model = VideoMAE(run)
-    for module in model.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = attention == "fused"
+    arranged(model, RuntimeConfig(attention=attention))
     with FakeTensorMode(allow_non_fake_inputs=True), autocast("bf16", device):
         clips = torch.empty(shape)
         kept = kept_bytes(model, lambda: model(clips, hidden))

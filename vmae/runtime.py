@@ -30,8 +30,9 @@ class RuntimeConfig(Config):
         Field(description="weights, gradients and optimiser state spread over ranks (FSDP), for models too large for one"),
     ] = False
     attention: Annotated[
-        Literal["fused", "explicit"], Field(description="one kernel; three operations, faster for bf16 on CPUs that have it")
-    ] = "fused"
+        Literal["auto", "fused", "explicit"],
+        Field(description="auto: PyTorch's fused kernel, on CPUs in bf16 our own (faster); explicit: three operations"),
+    ] = "auto"
     recompute: Annotated[bool, Field(description="blocks anew in the backward pass: less memory, a third more compute")] = False
     decode_backend: str = "auto"
     cache: Annotated[

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vmae.config import PretrainRun
 from vmae.grid import CubeGrid
-from vmae.model.blocks import Encoder, LayerNorm, Positions, block_of_last, init_xavier, make_blocks
+from vmae.model.blocks import Encoder, LayerNorm, Positions, init_xavier, make_blocks
 from vmae.model.cubes import cut, take
 from vmae.model.queries import Split, dual_split, fixed_split, ragged_split
 from vmae.model.targets import counted, frames_to_predict, input_frames, pixel_target, reconstruction_loss
@@ -34,7 +34,7 @@ class Decoder(nn.Module):
         for block in self.blocks[:-1]:
             x = block(x, attn_mask=attention)
         # What the last block makes of a visible cube nobody reads, unless visible cubes are predicted too.
-        x = block_of_last(self.blocks[-1], x, 0 if visible_too else split.num_visible, attention)
+        x = self.blocks[-1](x, attn_mask=attention, num_skipped=0 if visible_too else split.num_visible)
         predicted: Tensor = self.head(self.norm(x))
         return predicted
 
@@ -75,22 +75,29 @@ class VideoMAE(nn.Module):
 
     def predict(self, clips: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Prediction:
         """Encode what is visible and predict what is asked for."""
-        return self._predict(cut(input_frames(clips, self.config.target_frames), self.grid), hidden, kept)
-
-    def _predict(self, cubes: Tensor, hidden: Tensor, kept: Tensor | None) -> Prediction:
-        """Predict from the input's cubes [B, N, P]."""
         split = self.split(hidden, kept)
-        encoded = self.encoder(take(cubes, split.visible), split.visible, split.attention(split.num_visible))
+        return self._predict(take(self._cubes_to_see(clips), split.visible), split)
+
+    def _predict(self, seen: Tensor, split: Split) -> Prediction:
+        """Predict from the visible cubes [B, V, P]."""
+        encoded = self.encoder(seen, split.visible, split.attention(split.num_visible))
+        index = self._index(split)
         if self.config.loss_region == "all":
-            values = self.decoder(encoded, split, visible_too=True)
-            return Prediction(values, torch.cat([split.visible, split.asked], dim=1), None)
-        covered = counted(split.asked, self.config.target_frames, self.grid)
+            return Prediction(self.decoder(encoded, split, visible_too=True), index, None)
+        covered = counted(index, self.config.target_frames, self.grid)
         counts = split.counts if covered is None else covered if split.counts is None else covered & split.counts
-        return Prediction(self.decoder(encoded, split), split.asked, counts)
+        return Prediction(self.decoder(encoded, split), index, counts)
+
+    def _index(self, split: Split) -> Tensor:
+        """Return which cubes are predicted, [B, K]."""
+        return torch.cat([split.visible, split.asked], dim=1) if self.config.loss_region == "all" else split.asked
 
     def targets(self, clips: Tensor) -> Tensor:
         """Return the targets of all cubes, [B, N, P']."""
         return pixel_target(self._cubes_to_predict(clips), self.config.target)
+
+    def _cubes_to_see(self, clips: Tensor) -> Tensor:
+        return cut(input_frames(clips, self.config.target_frames), self.grid)
 
     def _cubes_to_predict(self, clips: Tensor) -> Tensor:
         return cut(frames_to_predict(clips, self.config.target_frames, self.grid), self.target_grid)
@@ -101,8 +108,12 @@ class VideoMAE(nn.Module):
 
     def forward(self, clips: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the scalar loss; clips are cut once where input and target are the same frames, targets made of asked cubes."""
-        cubes = cut(input_frames(clips, self.config.target_frames), self.grid)
-        predicted = self._predict(cubes, hidden, kept)
-        sources = cubes if self.config.target_frames == "clip" else self._cubes_to_predict(clips)
-        targets = pixel_target(take(sources, predicted.index), self.config.target)
+        split = self.split(hidden, kept)
+        cubes = self._cubes_to_see(clips)
+        seen = take(cubes, split.visible)
+        if self.config.target_frames != "clip":
+            cubes = self._cubes_to_predict(clips)
+        targets = pixel_target(take(cubes, self._index(split)), self.config.target)
+        del cubes  # as large as the clips, and nobody needs them while activations pile up
+        predicted = self._predict(seen, split)
         return self.loss(predicted.values, targets, predicted.counts)

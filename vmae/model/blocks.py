@@ -5,21 +5,33 @@ released q_bias and v_bias load as (q, 0, v).
 """
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from timm.layers import trunc_normal_
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
 from vmae.grid import NUM_CHANNELS, CubeGrid
+from vmae.model.attention import attend
 from vmae.sections import EncoderConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
+
+
+class Block(TimmBlock):  # type: ignore[misc]
+    """timm's pre-norm block, with the kernel of `vmae.model.attention` and without work for tokens whose result nobody wants."""
+
+    kernel = "auto"
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, num_skipped: int = 0) -> Tensor:
+        """[B, L, D] -> [B, L - num_skipped, D]: what all tokens get, without queries, projection and MLP of the first ones."""
+        mixed = attend(self.attn, self.norm1(x), attn_mask, num_skipped, self.kernel)
+        x = x[:, num_skipped:] + self.drop_path1(self.ls1(mixed))
+        result: Tensor = x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+        return result
 
 
 def make_blocks(config: EncoderConfig, drop_path_rate: float = 0.0) -> nn.ModuleList:
@@ -36,40 +48,6 @@ def make_blocks(config: EncoderConfig, drop_path_rate: float = 0.0) -> nn.Module
         )
         for rate in rates
     )
-
-
-def block_of_last(block: Block, x: Tensor, num_skipped: int, attention: Tensor | None = None) -> Tensor:
-    """Return timm's `block` of x [B, L, D] for all tokens but the first `num_skipped`: [B, L - num_skipped, D].
-
-    The same numbers as block(x)[:, num_skipped:], without the queries, projection and MLP of tokens whose result is not wanted.
-    """
-    if num_skipped == 0:
-        whole: Tensor = block(x, attn_mask=attention)
-        return whole
-    normed, wanted = block.norm1(x), x[:, num_skipped:]
-    mixed = _attend_from(block.attn, normed, num_skipped, attention)
-    wanted = wanted + block.drop_path1(block.ls1(mixed))
-    result: Tensor = wanted + block.drop_path2(block.ls2(block.mlp(block.norm2(wanted))))
-    return result
-
-
-def _attend_from(attn: Any, x: Tensor, num_skipped: int, attention: Tensor | None) -> Tensor:
-    """Return timm's Attention of x [B, L, D] for the queries from `num_skipped` on; blocks here have no query or key norm."""
-    b, width = x.shape[0], x.shape[2]
-    weight, bias = attn.qkv.weight, attn.qkv.bias
-    q = F.linear(x[:, num_skipped:], weight[:width], bias[:width])
-    kv = F.linear(x, weight[width:], bias[width:])
-    q = q.reshape(b, -1, attn.num_heads, attn.head_dim).transpose(1, 2)
-    k, v = kv.reshape(b, -1, 2, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
-    if attn.fused_attn:
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attention)
-    else:
-        scores = (q * attn.scale) @ k.transpose(-2, -1)
-        if attention is not None:
-            scores = scores.masked_fill(~attention, float("-inf"))
-        mixed = scores.softmax(dim=-1) @ v
-    projected: Tensor = attn.proj(mixed.transpose(1, 2).reshape(b, -1, width))
-    return projected
 
 
 def position_table(grid: CubeGrid, config: EncoderConfig) -> Tensor:

@@ -41,7 +41,7 @@ def pixel_target(cubes: Tensor, kind: str) -> Tensor:
         return cubes
     mean, deviation = cube_statistics(cubes, kind)
     pixels = cubes.unflatten(-1, (-1, NUM_CHANNELS))
-    return ((pixels - mean) / deviation).flatten(-2)
+    return (pixels - mean).div_(deviation).flatten(-2)
 
 
 def cube_statistics(cubes: Tensor, kind: str) -> tuple[Tensor, Tensor]:

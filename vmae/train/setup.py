@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils.checkpoint import checkpoint
 
 from vmae.errors import ConfigError
+from vmae.model.blocks import Block
 from vmae.runtime import RuntimeConfig
 
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
@@ -36,12 +36,11 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
     """Return `model` computing as the runtime asks: attention kernel, recomputed blocks, compiled; weights stay its own."""
-    module: Any
-    for module in model.modules():
-        if hasattr(module, "fused_attn") and runtime.attention == "explicit":
-            module.fused_attn = False
-        if isinstance(module, Block) and runtime.recompute:
-            module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+    blocks: list[Any] = [module for module in model.modules() if isinstance(module, Block)]
+    for block in blocks:
+        block.kernel = runtime.attention
+        if runtime.recompute:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     if not runtime.compile:
         return model
     # Where the next start of this or another run finds it, on another node too; torch's own place is a node's /tmp, and

@@ -1,16 +1,15 @@
 """Models too large for one device: weights, gradients and optimiser state spread over ranks (FSDP); files stay whole."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from vmae.model.autoencoder import Decoder
+from vmae.model.blocks import Block
 
 
 def shard(model: nn.Module, device: torch.device, num_ranks: int) -> None:
@@ -19,15 +18,9 @@ def shard(model: nn.Module, device: torch.device, num_ranks: int) -> None:
     Every rank starts from the same weights: each keeps its part of its own.
     """
     mesh = init_device_mesh(device.type, (num_ranks,))
-    for block in _whole_blocks(model):
+    for block in [module for module in model.modules() if isinstance(module, Block)]:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-
-
-def _whole_blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the blocks that are called as modules, which is when FSDP gathers them; a decoder's last is computed in part."""
-    partial = {module.blocks[-1] for module in model.modules() if isinstance(module, Decoder)}
-    yield from (module for module in model.modules() if isinstance(module, Block) and module not in partial)
 
 
 def gathered(state: Any, keep: bool = True) -> Any:

@@ -12,7 +12,6 @@ from torch._dynamo.exc import TorchDynamoException
 
 from vmae.errors import ConfigError
 from vmae.model.autoencoder import VideoMAE
-from vmae.model.blocks import block_of_last
 from vmae.model.masking import draw_batch
 from vmae.runtime import RuntimeConfig
 from vmae.train.setup import arranged, naming_memory
@@ -45,7 +44,7 @@ def _own_compiled_code(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # else what `arranged` sets would outlive a test
 
 
-@pytest.mark.parametrize("given", [{"attention": "explicit"}, {"recompute": True}])
+@pytest.mark.parametrize("given", [{"attention": "explicit"}, {"attention": "fused"}, {"recompute": True}])
 def test_loss_and_gradients_stay(setting, given):
     model, clips, hidden = setting
     before = loss_and_gradients(model, model, clips, hidden)
@@ -109,18 +108,6 @@ def test_a_second_start_finds_what_the_first_one_compiled(tmp_path, monkeypatch)
     assert int(first[2]) > 0
     assert (int(second[1]), int(second[2])) == (int(first[2]), 0)
     assert any((tmp_path / "cache" / "compiled").iterdir())
-
-
-@pytest.mark.parametrize("num_skipped", [0, 1, 5])
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("fused", [False, True])
-def test_the_last_block_gives_what_the_whole_block_gives(setting, num_skipped, masked, fused):
-    block = setting[0].decoder.blocks[-1]
-    block.attn.fused_attn = fused
-    x = torch.randn(2, 9, block.norm1.normalized_shape[0], dtype=torch.float64)
-    attention = (torch.arange(9) < 7)[None, None, None].expand(2, 1, 1, 9) if masked else None
-    expected = block(x, attn_mask=attention)[:, num_skipped:]
-    torch.testing.assert_close(block_of_last(block, x, num_skipped, attention), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
