@@ -105,7 +105,7 @@ def _evaluated(place: RunDir, run: Run, beats: bool, top1: float | None, num_vid
         "top1": 100 * share,
         "top1_se": 100 * (share * (1 - share) / num_videos) ** 0.5,
         "top5": 90.0,
-        "chance": 12.5,
+        "chance": 100 / run.parent.finetune.data.num_classes,
         "num_scored": num_videos,
         "num_expected": num_videos,
     }

@@ -17,7 +17,7 @@ from slurm.profile import LocalProfile
 from vmae.claim import process_identity
 from vmae.files import write_atomic
 from vmae.job import RunJob
-from vmae.runs import State, Store, now
+from vmae.runs import FINISHED, State, Store, now
 from vmae.runtime import num_cpus
 
 UNLIMITED_MIN = 365 * 24 * 60
@@ -87,7 +87,7 @@ class LocalLauncher:
             parent = self.parents[chain[0]]
             parent_state = "done" if parent is None else states[parent]
             parent_comes = parent in at_work or parent_state in ("queued", "running")
-            if states[chain[0]] in ("done", "diverged", "running") or not (parent_state == "done" or parent_comes):
+            if states[chain[0]] in (*FINISHED, "running") or not (parent_state == "done" or parent_comes):
                 self.waiting.remove(chain)
             elif parent_state == "done" and len(self.jobs) < self.num_jobs:
                 self.waiting.remove(chain)

@@ -41,8 +41,8 @@ from vmae.sealed import read_sealed, write_sealed
 
 State = Literal["done", "diverged", "running", "queued", "requeued", "blocked", "interrupted", "failed", "lost", "missing"]
 STATES: tuple[State, ...] = get_args(State)
+FINISHED: tuple[State, ...] = ("done", "diverged")  # there is a result
 AT_WORK: tuple[State, ...] = ("running", "queued", "requeued")  # somebody works on it, or will
-
 
 MAX_FRUITLESS = 2  # starts of one job, or attempts without a word, that may get nowhere
 
@@ -300,7 +300,7 @@ class Store:
         for id_, parent in parents.items():
             held = (active or {}).get(id_)
             state = self.run(id_).state(held, active is not None)
-            is_open = held is None and state not in ("done", "diverged", "running")
+            is_open = held is None and state not in (*FINISHED, "running")
             is_blocked = is_open and parent is not None and states.get(parent) in ("failed", "diverged", "blocked")
             states[id_] = "blocked" if is_blocked else state
         return states

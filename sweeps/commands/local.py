@@ -12,13 +12,13 @@ from sweeps.commands.options import cost_of, parents_of
 from sweeps.commands.pending import pending_of, prepare_runs
 from sweeps.commands.rows import run_names, share_done
 from sweeps.commands.show import console, duration, print_states
-from vmae.runs import State, Store
+from vmae.runs import FINISHED, State, Store
 from vmae.study import Plan
 
 POLL_S = 0.1
 LEAST_BETWEEN_LOOKS_S, MOST_BETWEEN_LOOKS_S = 0.5, 30.0
 SHARE_LOOKING = 0.02  # of the time: jobs want the cores
-ENDED: tuple[State, ...] = ("done", "diverged", "failed", "interrupted", "lost", "running")
+ENDED: tuple[State, ...] = (*FINISHED, "failed", "interrupted", "lost", "running")
 
 
 def run_here(

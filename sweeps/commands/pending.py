@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping
 from slurm.look import Look, look
 from sweeps.commands.options import parents_of
 from vmae.files import write_atomic
-from vmae.runs import AT_WORK, MAX_FRUITLESS, State, Store
+from vmae.runs import AT_WORK, FINISHED, MAX_FRUITLESS, State, Store
 from vmae.runtime import RuntimeConfig
 from vmae.study import Plan
 
-KEPT: tuple[State, ...] = ("done", "diverged", *AT_WORK)
+KEPT: tuple[State, ...] = (*FINISHED, *AT_WORK)
 RETRIED: tuple[State, ...] = ("failed", "lost")
 
 

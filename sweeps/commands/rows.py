@@ -9,7 +9,7 @@ from vmae.config import Run
 from vmae.cost import num_steps
 from vmae.errors import ResultsError
 from vmae.results import MetricRow, read_metrics
-from vmae.runs import State, Store
+from vmae.runs import FINISHED, State, Store
 from vmae.study import Plan
 
 
@@ -69,7 +69,7 @@ def _row(id_: str, name: str, run: Run, seen: Look, store: Store) -> Row:
     num_gpus = submission.get("num_gpus", 0)
     if (estimate := submission.get("estimate_s")) is not None and num_gpus:
         values["estimate_gpu_hours"] = estimate / 3600
-    if state in ("done", "diverged"):
+    if state in FINISHED:
         result = place.read_result()
         assert result is not None
         values |= {"step": result.compute.get("num_steps"), "num_restarts": result.compute.get("num_restarts", 0)}
@@ -106,7 +106,7 @@ def _training(run: Run, store: Store, id_: str, state: State, num_gpus: int) -> 
 
 def share_done(store: Store, id_: str, run: Run, state: State) -> float:
     """Return the share of a run's work that is done, 0 to 1."""
-    if state in ("done", "diverged"):
+    if state in FINISHED:
         return 1.0
     total = num_steps(run)
     rows = read_metrics(store.run(id_).metrics) if total else []

@@ -10,7 +10,7 @@ from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set,
 from sweeps.commands.pending import RETRIED, prepare_runs
 from sweeps.commands.show import console, print_states
 from vmae.errors import ConfigError, near
-from vmae.runs import AT_WORK
+from vmae.runs import AT_WORK, FINISHED
 from vmae.study import Plan
 
 Retry = Annotated[list[str] | None, typer.Option("--retry", help="Also runs that are `failed` or `lost` (or both: failed,lost).")]
@@ -62,7 +62,7 @@ def submit(
         from sweeps.commands.local import run_here
 
         states = run_here(store, made, place, jobs, chosen, retried)
-        if not all(states[id_] in ("done", "diverged") for id_ in chosen):
+        if not all(states[id_] in FINISHED for id_ in chosen):
             console.print(f"not everything is done; after mending: python -m sweeps submit {made.sweep.name} --retry failed")
             raise typer.Exit(1)
         return
@@ -107,7 +107,7 @@ def watch(
         seen = look(store, parents_of(made))
         if not seen.count(*AT_WORK):
             print_states(made, seen, store, verbose=False)
-            raise typer.Exit(0 if seen.count("done", "diverged") == len(made.runs) else 1)
+            raise typer.Exit(0 if seen.count(*FINISHED) == len(made.runs) else 1)
         time.sleep(every)
 
 

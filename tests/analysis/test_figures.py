@@ -104,11 +104,11 @@ def test_what_is_missing_is_named_in_the_figure(ax, store):
 
 def test_a_cut_axis_says_so_and_an_uncut_one_shows_chance(ax, cells):
     plots.accuracy_axis(ax, part(cells, "mask_sampling"))
-    assert any("axis cut; chance is 12.5 %" in text.get_text() for text in ax.texts)
-    low = part(cells, "pretrain_strategy").assign(top1=[13.0, 14.0, 15.0], top1_half_width=0.1)
+    assert any("axis cut; chance is 0.575 %" in text.get_text() for text in ax.texts)
+    low = part(cells, "pretrain_strategy").assign(top1=[1.0, 2.0, 3.0], top1_half_width=0.1)
     figure, other = plt.subplots()
     plots.accuracy_axis(other, low)
-    assert [line.get_ydata()[0] for line in other.lines] == [12.5]
+    assert [line.get_ydata()[0] for line in other.lines] == [100 / 174]
     plt.close(figure)
 
 
