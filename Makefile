@@ -1,4 +1,4 @@
-# make demo   the main job on the embedded videos: about 14 minutes on two cores after the install
+# make demo   the main job on the embedded videos: 9 to 14 minutes on two cores after the install
 # make test   the tests that need no GPU, no SLURM and no database; .ci/run runs those and the slow ones
 # make faults 1,000 faults over a sweep of 60 runs: some ten minutes;   make figures   every report of results/ from its runs.zip
 # make lint   ruff and mypy;   make clean   caches and the environment; runs/, data/ and reports/ stay
