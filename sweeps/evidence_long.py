@@ -1,7 +1,6 @@
 """Fewer questions than `evidence`, asked longer: twice its pre-training and 2.5 times its fine-tuning, so that seeds differ less.
 
-Under two hours on two cores for three seeds, which are those of `evidence`; its runs are others. Seeds 13 and 14 were added when the results of the
-first three were known (LOG.md).
+Its runs are others. Seeds 13 and 14 were added when what the first three had given was known. Three hours on two cores, or half of that on newer ones.
 """
 
 from dataclasses import replace
