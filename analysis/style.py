@@ -45,7 +45,10 @@ RC = {
     "grid.alpha": 0.3,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.frameon": False,
+    "legend.facecolor": "white",  # a line that runs below does not strike the words through
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
+    "legend.fancybox": False,
     "pdf.fonttype": 42,
     "svg.hashsalt": "vmae",
 }
