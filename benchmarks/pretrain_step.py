@@ -51,11 +51,10 @@ from vmae.model.formats import to_vmae  # noqa: E402
 from vmae.model.importing import load_into  # noqa: E402
 from vmae.model.masking import draw_batch  # noqa: E402
 from vmae.provenance import provenance  # noqa: E402
-from vmae.runtime import RuntimeConfig  # noqa: E402
 from vmae.sections import DecoderConfig, EmbeddedSet, EncoderConfig, MaskConfig, OptimConfig  # noqa: E402
 from vmae.sizes import DECODERS, ENCODERS  # noqa: E402
 from vmae.train.optim import make_optimizer  # noqa: E402
-from vmae.train.setup import arranged, autocast  # noqa: E402
+from vmae.train.setup import autocast  # noqa: E402
 
 Step = Callable[[], float]
 BASE = "transformers"
@@ -156,8 +155,12 @@ def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: t
     if name.startswith("vmae"):
         model = VideoMAE(run)
         load_into(model, to_vmae(theirs.state_dict(), "huggingface", run.grid.tubelet_frames), min_share=1.0)
-        asked = name.split()[-1]
-        arranged(model, RuntimeConfig(attention=asked if asked in ATTENTIONS else "auto"))
+        for attention in ATTENTIONS:
+            if name.endswith(attention):
+                from vmae.runtime import RuntimeConfig  # earlier checkouts, measured without this, have neither
+                from vmae.train.setup import arranged
+
+                arranged(model, RuntimeConfig(attention=attention))
     model.to(device).train()
     optimizer = make_optimizer(model, run.masked.optim)
     called = torch.compile(model) if name.endswith("compiled") else model

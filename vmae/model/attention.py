@@ -41,8 +41,8 @@ def mix(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, kernel: str
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         return scores.softmax(dim=-1) @ v
-    on_cpu = q.device.type == "cpu" and q.dtype is torch.bfloat16
-    if kernel == "auto" and on_cpu and mask is None and not torch.compiler.is_compiling():
+    grouping_is_faster = q.device.type == "cpu" and q.dtype is torch.bfloat16
+    if kernel == "auto" and grouping_is_faster and mask is None and not torch.compiler.is_compiling():
         grouped: Tensor = ByGroups.apply(q, k, v)
         return grouped
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)

@@ -76,12 +76,11 @@ class VideoMAE(nn.Module):
     def predict(self, clips: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Prediction:
         """Encode what is visible and predict what is asked for."""
         split = self.split(hidden, kept)
-        return self._predict(take(self._cubes_to_see(clips), split.visible), split)
+        return self._predict(take(self._cubes_to_see(clips), split.visible), split, self._index(split))
 
-    def _predict(self, seen: Tensor, split: Split) -> Prediction:
-        """Predict from the visible cubes [B, V, P]."""
+    def _predict(self, seen: Tensor, split: Split, index: Tensor) -> Prediction:
+        """Predict the cubes at `index` [B, K] from the visible ones [B, V, P]."""
         encoded = self.encoder(seen, split.visible, split.attention(split.num_visible))
-        index = self._index(split)
         if self.config.loss_region == "all":
             return Prediction(self.decoder(encoded, split, visible_too=True), index, None)
         covered = counted(index, self.config.target_frames, self.grid)
@@ -109,11 +108,12 @@ class VideoMAE(nn.Module):
     def forward(self, clips: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the scalar loss; clips are cut once where input and target are the same frames, targets made of asked cubes."""
         split = self.split(hidden, kept)
+        index = self._index(split)
         cubes = self._cubes_to_see(clips)
         seen = take(cubes, split.visible)
         if self.config.target_frames != "clip":
             cubes = self._cubes_to_predict(clips)
-        targets = pixel_target(take(cubes, self._index(split)), self.config.target)
+        targets = pixel_target(take(cubes, index), self.config.target)
         del cubes  # as large as the clips, and nobody needs them while activations pile up
-        predicted = self._predict(seen, split)
+        predicted = self._predict(seen, split, index)
         return self.loss(predicted.values, targets, predicted.counts)

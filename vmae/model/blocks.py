@@ -34,6 +34,11 @@ class Block(TimmBlock):  # type: ignore[misc]
         return result
 
 
+def blocks_of(model: nn.Module) -> list[Block]:
+    """Return all blocks of a model."""
+    return [module for module in model.modules() if isinstance(module, Block)]
+
+
 def make_blocks(config: EncoderConfig, drop_path_rate: float = 0.0) -> nn.ModuleList:
     """Return `config.depth` pre-norm blocks; drop path grows linearly from 0 to `drop_path_rate`."""
     rates = np.linspace(0, drop_path_rate, config.depth).tolist()

@@ -14,7 +14,7 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils.checkpoint import checkpoint
 
 from vmae.errors import ConfigError
-from vmae.model.blocks import Block
+from vmae.model.blocks import blocks_of
 from vmae.runtime import RuntimeConfig
 
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
@@ -36,11 +36,10 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
     """Return `model` computing as the runtime asks: attention kernel, recomputed blocks, compiled; weights stay its own."""
-    blocks: list[Any] = [module for module in model.modules() if isinstance(module, Block)]
-    for block in blocks:
+    for block in blocks_of(model):
         block.kernel = runtime.attention
         if runtime.recompute:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
     if not runtime.compile:
         return model
     # Where the next start of this or another run finds it, on another node too; torch's own place is a node's /tmp, and

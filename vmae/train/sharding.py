@@ -9,7 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from vmae.model.blocks import Block
+from vmae.model.blocks import blocks_of
 
 
 def shard(model: nn.Module, device: torch.device, num_ranks: int) -> None:
@@ -18,7 +18,7 @@ def shard(model: nn.Module, device: torch.device, num_ranks: int) -> None:
     Every rank starts from the same weights: each keeps its part of its own.
     """
     mesh = init_device_mesh(device.type, (num_ranks,))
-    for block in [module for module in model.modules() if isinstance(module, Block)]:
+    for block in blocks_of(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
