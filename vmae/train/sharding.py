@@ -9,18 +9,28 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from vmae.errors import ConfigError
 from vmae.model.blocks import blocks_of
 
 
 def shard(model: nn.Module, device: torch.device, num_ranks: int) -> None:
     """Leave each rank a part of every tensor of the model, gathered block by block when it is computed with; in fp32, as it is.
 
-    Every rank starts from the same weights: each keeps its part of its own.
+    Every rank starts from the same weights: each keeps its part of its own. ConfigError where this torch cannot do it.
     """
+    if device.type == "cpu" and not can_shard_on_cpu():
+        raise ConfigError(
+            f"runtime.shard = true: torch {torch.__version__} cannot shard on a CPU; take a newer torch, a GPU, or shard = false"
+        )
     mesh = init_device_mesh(device.type, (num_ranks,))
     for block in blocks_of(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def can_shard_on_cpu() -> bool:
+    """Return whether FSDP finds the events it waits for on a CPU too; in torch 2.6 it does not."""
+    return hasattr(torch.cpu.current_stream(), "record_event")
 
 
 def gathered(state: Any, keep: bool = True) -> Any:

@@ -5,14 +5,20 @@ import shutil
 from functools import partial
 
 import pytest
+import torch
 from helpers import assert_close_runs, assert_equal_runs, prepare, run_chain
 from pydantic import ValidationError
 from ranks import ends_as_torchrun_starts, python, run_as_torchrun_does, vmae_until
+from torch import nn
 
+from vmae.errors import ConfigError
 from vmae.identity import run_id
 from vmae.job import work
 from vmae.runs import Store
 from vmae.runtime import RuntimeConfig
+from vmae.train.sharding import can_shard_on_cpu, shard
+
+sharding = pytest.mark.skipif(not can_shard_on_cpu(), reason="this torch cannot shard on a CPU")
 
 PARTS = """
 from pathlib import Path
@@ -53,6 +59,7 @@ def reference(tmp_path_factory, clipped, runtime):
     return store
 
 
+@sharding
 @pytest.mark.parametrize("more", [{"micro_batch_size": 3, "recompute": True}, pytest.param({}, marks=pytest.mark.slow)])
 def test_two_shards_give_the_run_of_one(clipped, store, reference, runtime, more):
     for run in clipped.runs()[:2]:
@@ -64,6 +71,7 @@ def test_two_shards_give_the_run_of_one(clipped, store, reference, runtime, more
         assert found[name] == pytest.approx(expected[name], rel=1e-3)
 
 
+@sharding
 @pytest.mark.parametrize("stage", ["pretrain", pytest.param("finetune", marks=pytest.mark.slow)])
 def test_what_two_shards_saved_is_gone_on_with_by_two_or_by_one(clipped, tmp_path, reference, runtime, stage):
     sharded = runtime.model_copy(update={"shard": True, "checkpoint_every_s": 0.0})
@@ -86,10 +94,17 @@ def test_what_two_shards_saved_is_gone_on_with_by_two_or_by_one(clipped, tmp_pat
     assert_close_runs(places["one"], reference.run(places["one"].id))
 
 
+@sharding
 def test_each_rank_holds_its_part_of_weights_gradients_and_averages(clipped, store):
     place = prepare(store, clipped)
     ends = ends_as_torchrun_starts(*[(python, PARTS.format(str(place.path)))] * 2)
     assert [code for code, _ in ends] == [0, 0], ends
+
+
+def test_a_torch_that_cannot_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "current_stream", object)
+    with pytest.raises(ConfigError, match=r"shard = true: torch .* cannot shard on a CPU; take a newer torch"):
+        shard(nn.Linear(2, 2), torch.device("cpu"), 2)
 
 
 def test_compiled_it_is_refused():
