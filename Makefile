@@ -1,12 +1,13 @@
 # make demo   the main job on the embedded videos: 9 to 14 minutes on two cores after the install
 # make test   the tests that need no GPU, no SLURM and no database; .ci/run runs those and the slow ones
 # make faults 1,000 faults over a sweep of 60 runs: some ten minutes;   make figures   every report of results/ from its runs.zip
+# make gpu    the tests that need a CUDA device, and none else
 # make lint   ruff and mypy;   make clean   caches and the environment; runs/, data/ and reports/ stay
 PYTHON ?= python3
 BIN := .venv/bin
 SIZE ?= quick
 SWEEP ?= demo
-.PHONY: demo test faults figures lint clean install
+.PHONY: demo test gpu faults figures lint clean install
 
 install: .venv/installed
 
@@ -23,6 +24,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "not slow"
+
+gpu: install
+	$(BIN)/python -m pytest -m gpu -rs
 
 faults: install
 	$(BIN)/python tests/faults/harness.py --faults 1000 --seed 0

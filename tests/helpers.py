@@ -1,6 +1,7 @@
 """What tests share besides fixtures: the checkout's root, running a chain in this process, a clean environment."""
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,16 @@ def around_update(monkeypatch, before: Callable = lambda training: None, after: 
         after(self)
 
     monkeypatch.setattr(training.Training, "update", around)
+
+
+def interrupt_after(monkeypatch, num_steps: int) -> None:
+    """Send this process a stop signal after that many steps of any training."""
+
+    def interrupt(training):
+        if training.progress.step == num_steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    around_update(monkeypatch, after=interrupt)
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 Three clocks: the program's (all from the start of measuring, warm-up included), training's (measured steps) and the wait for
 data. Warm-up steps count in the first only. FLOPs are those of `vmae.cost`: the method's, whatever is computed beyond them.
+Page faults are those without reading: memory that the kernel hands out, zeroed, because it was given back before.
 """
 
 import resource
@@ -45,6 +46,7 @@ class Measured:
     gflops_per_clip: float = 0.0
     peak_gflops_per_s: float = 0.0
     peak_memory_gb: float = 0.0
+    num_faults: int = 0
 
     @property
     def clips_per_s(self) -> float:
@@ -62,7 +64,7 @@ class Measured:
         if self.gflops_per_clip:
             row |= {"gflops_per_clip": self.gflops_per_clip, "gflops_per_s": rate, "peak_gflops_per_s": self.peak_gflops_per_s}
             row |= {"share_of_peak": rate / max(self.peak_gflops_per_s, 1e-9)}
-        return row | {"peak_memory_gb": self.peak_memory_gb}
+        return row | {"peak_memory_gb": self.peak_memory_gb, "page_faults_per_step": self.num_faults / max(1, self.num_steps)}
 
 
 def matrix_peak(precision: str, device: torch.device) -> float:
@@ -93,6 +95,11 @@ def peak_memory_gb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def page_faults() -> int:
+    """Return how often this process has been given a page of memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 class Stepper:
@@ -175,6 +182,7 @@ class Bench:
         for number in range(total):
             if number == self.num_warmup:
                 found.train_s = found.data_wait_s = 0.0
+                found.num_faults = page_faults()
                 if stepper:
                     stepper.seconds = dict.fromkeys(stepper.seconds, 0.0)
             started = time.perf_counter()
@@ -183,6 +191,7 @@ class Bench:
             if stepper:
                 stepper.step(batch)
             found.train_s += time.perf_counter() - started
+        found.num_faults = page_faults() - found.num_faults
         found.program_s = time.perf_counter() - began
         found.peak_memory_gb = peak_memory_gb(self.world.device)
         if stepper:

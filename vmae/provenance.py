@@ -35,6 +35,7 @@ def provenance() -> dict[str, Any]:
         if torch.cuda.is_available():
             facts["gpu"] = torch.cuda.get_device_name()
             facts["cuda"] = torch.version.cuda
+            facts["driver"] = _gpu_driver()
     return facts
 
 
@@ -53,11 +54,22 @@ def code_version() -> dict[str, Any]:
 
 def git(where: Path, *words: str) -> str | None:
     """Return what git prints in a checkout, or None where there is no git or no checkout."""
+    return _said("git", "-C", str(where), *words)
+
+
+def _said(*command: str) -> str | None:
+    """Return what a command prints, None where it is not there or fails."""
     try:
-        done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _gpu_driver() -> str | None:
+    """Return the version of the NVIDIA driver, None where nobody says it."""
+    words = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return next(iter((_said(*words) or "").splitlines()), None)
 
 
 def _version(package: str) -> str | None:

@@ -1,12 +1,13 @@
 """The bench measures what training does: parts add up, warm-up does not count, a named mistake is answered."""
 
 import csv
+import mmap
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from vmae.bench import Bench
+from vmae.bench import Bench, Stepper
 from vmae.bench_cli import app
 from vmae.errors import VmaeError
 from vmae.runtime import RuntimeConfig
@@ -44,6 +45,16 @@ def test_the_row_follows_from_the_clocks(measured):
     row = measured.row()
     assert row["clips_per_s"] * measured.train_s == pytest.approx(2 * measured.batch)
     assert row["share_of_peak"] == pytest.approx(row["clips_per_s"] * row["gflops_per_clip"] / row["peak_gflops_per_s"])
+
+
+def test_page_faults_are_those_of_measured_steps(recipe, monkeypatch):
+    def touch_new_pages(*_):
+        with mmap.mmap(-1, 400 * mmap.PAGESIZE) as pages:
+            pages[:: mmap.PAGESIZE] = bytes(400)
+
+    monkeypatch.setattr(Stepper, "step", touch_new_pages)
+    bench = Bench(recipe.runs()[0], RuntimeConfig(), World(0, 1, torch.device("cpu")), num_steps=2, num_warmup=3)
+    assert 400 <= bench.measure("model", reads=False).row()["page_faults_per_step"] < 800
 
 
 def test_the_command_writes_its_row_and_where_it_comes_from(tmp_path):

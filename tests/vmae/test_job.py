@@ -10,9 +10,11 @@ from pathlib import Path
 
 import helpers
 import pytest
+import torch
 from helpers import ROOT, clean_environment, numbers, run_chain
 from ranks import Rank, python
 
+import vmae.provenance as origin
 from vmae.errors import Interrupted, RunDirError, Stuck
 from vmae.job import INTERRUPTED, STUCK, RunJob, work
 from vmae.runs import Store
@@ -211,6 +213,18 @@ def test_a_damaged_result_is_set_aside_and_made_again(recipe, store, runtime, ca
     assert place.weights.read_bytes() == weights
     assert place.path.joinpath("result.json.damaged").exists()
     assert "set aside" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("said", "driver"), [("echo 580.65.06; echo 580.65.06", "580.65.06"), ("exit 9", None), (None, None)])
+def test_provenance_asks_for_the_driver(tmp_path, monkeypatch, said, driver):
+    if said:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{said}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(origin, "code_version", dict)  # which asks git, and remembers the answer
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    assert origin.provenance()["driver"] == driver
 
 
 def test_provenance_of_a_snapshot_is_the_submitted_commit(tmp_path):

@@ -1,7 +1,5 @@
 """What the decoder must predict, and how a miss is priced (Tables 1c and 1f)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -59,9 +57,8 @@ def _mean(pixels: Tensor, kind: str) -> Tensor:
 
 def _deviation(centred: Tensor, kind: str) -> Tensor:
     """Return what `kind` divides by, of centred pixels [..., P / C, C]; torch.var takes seven times as long on a CPU."""
-    dims = _pooled(kind)
-    count = math.prod(centred.shape[dim] for dim in dims)
-    variance = centred.square().sum(dim=dims, keepdim=True) / (count - 1)
+    squares = centred.square().sum(dim=_pooled(kind), keepdim=True)
+    variance = squares / (centred.numel() // squares.numel() - 1)
     return (variance + EPS).sqrt() if kind == "normalised_pooled" else variance.sqrt() + EPS
 
 

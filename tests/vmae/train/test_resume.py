@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from helpers import ROOT, around_update, assert_equal_runs, clean_environment, numbers, prepare, run_chain
+from helpers import ROOT, around_update, assert_equal_runs, clean_environment, interrupt_after, numbers, prepare, run_chain
 
 from vmae.errors import CheckpointError, Interrupted
 from vmae.job import work
@@ -247,11 +247,3 @@ def test_a_gradient_that_is_no_number_is_found_at_its_step(recipe, store, runtim
     place = prepare(store, recipe.replace({"pretrain.optim.max_left_out": 1}), "pretrain")
     result = work(place, runtime)
     assert (result.status, result.compute["left_out"]) == ("done", [4])
-
-
-def interrupt_after(monkeypatch, num_steps):
-    def interrupt(training):
-        if training.progress.step == num_steps:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    around_update(monkeypatch, after=interrupt)

@@ -69,6 +69,22 @@ def test_other_errors_are_not_taken_for_a_failed_compilation(setting, monkeypatc
         arranged(model, RuntimeConfig(compile=True))(clips, hidden)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{"target": "raw"}, {"target": "normalised"}, {"target": "normalised_pooled", "loss": "smooth_l1"}, {"loss_region": "all"}]
+    + [{"target_frames": "centre"}, {"mask.kind": "block"}],
+)
+def test_what_is_compiled_is_one_graph(recipe, given):
+    """Else Python runs between its parts in each step. No device and no code is needed to see it."""
+    run = recipe.replace({f"pretrain.{key}": value for key, value in given.items()}).runs()[0]
+    hidden = torch.from_numpy(draw_batch(run.masked.mask, run.grid, 0, 0, range(2)))
+    clips = torch.rand(2, 3, *run.masked.reading(run.grid)[:1], run.grid.size_px, run.grid.size_px)
+    torch._dynamo.reset()
+    model = VideoMAE(run)
+    found = torch.compile(model.forward, fullgraph=True, backend="eager")(clips, hidden)
+    assert found.item() == pytest.approx(model(clips, hidden).item(), rel=1e-6)
+
+
 TWO_STARTS = """
 import sys, torch
 from torch._dynamo.utils import counters

@@ -1,0 +1,139 @@
+"""What the CPU shows, shown again on a CUDA device: `make gpu`. VMAE_TEST_DEVICE=cpu tries these tests themselves without one."""
+
+import os
+
+import pytest
+import torch
+from helpers import interrupt_after, numbers, prepare
+
+from vmae.bench import Bench
+from vmae.errors import ConfigError, Interrupted
+from vmae.job import work
+from vmae.model.autoencoder import VideoMAE
+from vmae.model.masking import draw_batch
+from vmae.recipe import Recipe
+from vmae.runs import Store
+from vmae.runtime import RuntimeConfig
+from vmae.train.distributed import World
+from vmae.train.optim import make_optimizer
+from vmae.train.setup import Compiled, arranged, autocast, naming_memory
+
+DEVICE = torch.device(os.environ.get("VMAE_TEST_DEVICE", "cuda"))
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(DEVICE.type == "cuda" and not torch.cuda.is_available(), reason="no CUDA device"),
+]
+cuda_only = pytest.mark.skipif(DEVICE.type != "cuda", reason="of CUDA")
+
+
+@pytest.fixture
+def on_device(runtime):
+    return runtime.model_copy(update={"device": DEVICE.type})
+
+
+@pytest.fixture
+def step(recipe):
+    """Loss and gradients of one seeded model on two clips: `step(device, precision, **runtime)`."""
+    run = recipe.replace({"pretrain.target": "normalised"}).runs()[0]
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.rand(2, 3, run.grid.num_frames, run.grid.size_px, run.grid.size_px, generator=generator)
+    hidden = torch.from_numpy(draw_batch(run.masked.mask, run.grid, 0, 0, range(2)))
+
+    def take(device=DEVICE, precision="fp32", **settings):
+        torch.manual_seed(0)
+        model = VideoMAE(run).to(device)
+        called = arranged(model, RuntimeConfig(**settings))
+        with autocast(precision, device):
+            loss = called(clips.to(device), hidden.to(device))
+        loss.backward()
+        assert not isinstance(called, Compiled) or called._fast is not None, "compiling failed"
+        return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters()]).cpu()
+
+    return take
+
+
+def assert_near(found, expected, rtol):
+    (loss, gradient), (other_loss, other_gradient) = found, expected
+    assert loss == pytest.approx(other_loss, rel=rtol)
+    assert float((gradient - other_gradient).norm() / other_gradient.norm()) < rtol
+
+
+def test_fp32_gives_what_a_cpu_gives(step):
+    assert_near(step(), step(torch.device("cpu")), 1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "fused", "explicit"])
+def test_bf16_stays_near_fp32(step, kernel):
+    assert_near(step(precision="bf16", attention=kernel), step(), 3e-2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_is_eager(step, precision, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    assert_near(step(precision=precision, compile=True), step(precision=precision), 1e-4 if precision == "fp32" else 3e-2)
+
+
+def test_blocks_made_anew_are_the_same(step):
+    assert_near(step(recompute=True), step(), 1e-5)
+
+
+@cuda_only
+@pytest.mark.parametrize("kind", ["tube", "random", "frame", "block"])
+def test_no_step_waits_for_the_device(recipe, kind):
+    run = recipe.replace({"pretrain.mask.kind": kind, "pretrain.target": "normalised"}).runs()[0]
+    model = VideoMAE(run).to(DEVICE)
+    optimizer = make_optimizer(model, run.masked.optim)
+    clips = torch.rand(2, 3, run.grid.num_frames, run.grid.size_px, run.grid.size_px, device=DEVICE)
+    hidden = torch.from_numpy(draw_batch(run.masked.mask, run.grid, 0, 0, range(2))).to(DEVICE)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with autocast("bf16", DEVICE):
+            loss = model(clips, hidden)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_chain_comes_to_its_results(recipe, tmp_path, runtime, on_device):
+    """The losses of a CPU up to what rounding does over a few steps; where it ran is in the result."""
+    stores = [Store(tmp_path / name) for name in ("device", "cpu")]
+    for run in recipe.runs():
+        places = [prepare(store, recipe, run.stage) for store in stores]
+        results = [work(place, settings) for place, settings in zip(places, (on_device, runtime), strict=True)]
+        assert [result.status for result in results] == ["done", "done"]
+        assert torch.device(results[0].provenance["device"]).type == DEVICE.type
+        assert ("driver" in results[0].provenance) == (DEVICE.type == "cuda")
+        if run.stage == "pretrain":
+            assert results[0].metrics["loss_heldout"] == pytest.approx(results[1].metrics["loss_heldout"], rel=1e-2)
+            assert ("peak_memory_gb" in results[0].compute) == (DEVICE.type == "cuda")
+
+
+def test_interrupted_goes_on_where_it_was(recipe, tmp_path, on_device, monkeypatch):
+    whole, parts = (prepare(Store(tmp_path / name), recipe) for name in ("whole", "parts"))
+    work(whole, on_device)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(Interrupted):
+            work(parts, on_device)
+    work(parts, on_device)
+    assert parts.read_starts()[-1]["step"] == 3
+    for (step, metric, value), (other_step, other_metric, other) in zip(numbers(parts), numbers(whole), strict=True):
+        assert (step, metric) == (other_step, other_metric)
+        assert value == pytest.approx(other, rel=1e-2)
+
+
+@cuda_only
+def test_out_of_memory_says_what_to_set():
+    total = torch.cuda.get_device_properties(DEVICE).total_memory
+    expected = r"out of memory in the forward of 4 clips: set runtime.micro_batch_size = 2"
+    with pytest.raises(ConfigError, match=expected), naming_memory("forward", 4):
+        torch.empty(2 * total, dtype=torch.uint8, device=DEVICE)
+
+
+def test_the_bench_counts_a_share_of_what_is_there(recipe: Recipe):
+    run = recipe.replace({"pretrain.precision": "bf16"}).runs()[0]
+    found = Bench(run, RuntimeConfig(device=DEVICE.type), World(0, 1, DEVICE), num_steps=2, num_warmup=1).measure("model", False)
+    assert 0 < found.row()["share_of_peak"] < 1
+    assert found.peak_memory_gb > 0
