@@ -71,8 +71,14 @@ def test_other_errors_are_not_taken_for_a_failed_compilation(setting, monkeypatc
 
 @pytest.mark.parametrize(
     "given",
-    [{"target": "raw"}, {"target": "normalised"}, {"target": "normalised_pooled", "loss": "smooth_l1"}, {"loss_region": "all"}]
-    + [{"target_frames": "centre"}, {"mask.kind": "block"}],
+    [
+        {"target": "raw"},
+        {"target": "normalised"},
+        {"target": "normalised_pooled", "loss": "smooth_l1"},
+        {"loss_region": "all"},
+        {"target_frames": "centre"},
+        {"mask.kind": "block"},
+    ],
 )
 def test_what_is_compiled_is_one_graph(recipe, given):
     """Else Python runs between its parts in each step. No device and no code is needed to see it."""
