@@ -20,9 +20,9 @@ part() { # NAME COMMAND...
 }
 
 part tests env VMAE_TEST_DEVICE="$device" "$python" -m pytest -m gpu -rs
-for way in eager compiled; do
-    part "vit_b_$way" "$python" -m vmae bench model --model vit_b --batch "${BATCH:-64}" --precision bf16 --steps "${STEPS:-30}" --warmup 5 \
-        --set device="$device" --set compile="$([ $way = compiled ] && echo true || echo false)" --out "$folder/vit_b_$way.csv"
+for compile in false true; do
+    part "vit_b_compile_$compile" "$python" -m vmae bench model --model vit_b --batch "${BATCH:-64}" --precision bf16 --steps "${STEPS:-30}" --warmup 5 \
+        --set device="$device" --set compile="$compile" --out "$folder/vit_b_compile_$compile.csv"
 done
 for size in vit_b vit_s cubes512; do
     part "beside_$size" "$python" benchmarks/pretrain_step.py --device "$device" --size $size --precision bf16 --batch "${BATCH:-64}" \

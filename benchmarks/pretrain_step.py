@@ -155,12 +155,12 @@ def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: t
     if name.startswith("vmae"):
         model = VideoMAE(run)
         load_into(model, to_vmae(theirs.state_dict(), "huggingface", run.grid.tubelet_frames), min_share=1.0)
-        for attention in ATTENTIONS:
-            if name.endswith(attention):
-                from vmae.runtime import RuntimeConfig  # earlier checkouts, measured without this, have neither
-                from vmae.train.setup import arranged
+        asked = name.rpartition(" ")[2]
+        if asked in ATTENTIONS:
+            from vmae.runtime import RuntimeConfig  # earlier checkouts, measured without this, have neither
+            from vmae.train.setup import arranged
 
-                arranged(model, RuntimeConfig(attention=attention))
+            arranged(model, RuntimeConfig(attention=asked))
     model.to(device).train()
     optimizer = make_optimizer(model, run.masked.optim)
     called = torch.compile(model) if name.endswith("compiled") else model

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from vmae.config import PretrainRun
 from vmae.identity import run_id
 from vmae.job import work
 from vmae.recipe import Recipe
@@ -86,6 +87,17 @@ def interrupt_after(monkeypatch, num_steps: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     around_update(monkeypatch, after=interrupt)
+
+
+def noise(run: PretrainRun) -> tuple:
+    """Two clips of a pre-training's geometry, the same at every call, and their masks."""
+    import torch
+
+    from vmae.model.masking import draw_batch
+
+    num_frames, size_px = run.masked.reading(run.grid)[0], run.grid.size_px
+    clips = torch.rand(2, 3, num_frames, size_px, size_px, generator=torch.Generator().manual_seed(0))
+    return clips, torch.from_numpy(draw_batch(run.masked.mask, run.grid, 0, 0, range(2)))
 
 
 def clean_environment(**more: str) -> dict[str, str]:

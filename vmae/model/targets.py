@@ -56,7 +56,7 @@ def _mean(pixels: Tensor, kind: str) -> Tensor:
 
 
 def _deviation(centred: Tensor, kind: str) -> Tensor:
-    """Return what `kind` divides by, of centred pixels [..., P / C, C]; torch.var takes seven times as long on a CPU."""
+    """Return what `kind` divides by, of centred pixels [..., P / C, C]; torch.var_mean is slow on a CPU (LOG.md)."""
     squares = centred.square().sum(dim=_pooled(kind), keepdim=True)
     variance = squares / (centred.numel() // squares.numel() - 1)
     return (variance + EPS).sqrt() if kind == "normalised_pooled" else variance.sqrt() + EPS

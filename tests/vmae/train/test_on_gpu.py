@@ -4,13 +4,12 @@ import os
 
 import pytest
 import torch
-from helpers import interrupt_after, numbers, prepare
+from helpers import interrupt_after, noise, numbers, prepare
 
 from vmae.bench import Bench
 from vmae.errors import ConfigError, Interrupted
 from vmae.job import work
 from vmae.model.autoencoder import VideoMAE
-from vmae.model.masking import draw_batch
 from vmae.recipe import Recipe
 from vmae.runs import Store
 from vmae.runtime import RuntimeConfig
@@ -35,9 +34,7 @@ def on_device(runtime):
 def step(recipe):
     """Loss and gradients of one seeded model on two clips: `step(device, precision, **runtime)`."""
     run = recipe.replace({"pretrain.target": "normalised"}).runs()[0]
-    generator = torch.Generator().manual_seed(0)
-    clips = torch.rand(2, 3, run.grid.num_frames, run.grid.size_px, run.grid.size_px, generator=generator)
-    hidden = torch.from_numpy(draw_batch(run.masked.mask, run.grid, 0, 0, range(2)))
+    clips, hidden = noise(run)
 
     def take(device=DEVICE, precision="fp32", **settings):
         torch.manual_seed(0)
@@ -83,8 +80,7 @@ def test_no_step_waits_for_the_device(recipe, kind):
     run = recipe.replace({"pretrain.mask.kind": kind, "pretrain.target": "normalised"}).runs()[0]
     model = VideoMAE(run).to(DEVICE)
     optimizer = make_optimizer(model, run.masked.optim)
-    clips = torch.rand(2, 3, run.grid.num_frames, run.grid.size_px, run.grid.size_px, device=DEVICE)
-    hidden = torch.from_numpy(draw_batch(run.masked.mask, run.grid, 0, 0, range(2))).to(DEVICE)
+    clips, hidden = (tensor.to(DEVICE) for tensor in noise(run))
     torch.cuda.set_sync_debug_mode("error")
     try:
         with autocast("bf16", DEVICE):

@@ -7,12 +7,11 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT, clean_environment
+from helpers import ROOT, clean_environment, noise
 from torch._dynamo.exc import TorchDynamoException
 
 from vmae.errors import ConfigError
 from vmae.model.autoencoder import VideoMAE
-from vmae.model.masking import draw_batch
 from vmae.runtime import RuntimeConfig
 from vmae.train.setup import arranged, naming_memory
 
@@ -21,8 +20,8 @@ from vmae.train.setup import arranged, naming_memory
 def setting(recipe):
     run = recipe.runs()[0]
     torch.manual_seed(0)
-    hidden = torch.from_numpy(draw_batch(run.masked.mask, run.grid, 0, 0, range(2)))
-    return VideoMAE(run).double(), torch.rand(2, 3, 16, 32, 32, dtype=torch.float64), hidden
+    clips, hidden = noise(run)
+    return VideoMAE(run).double(), clips.double(), hidden
 
 
 def loss_and_gradients(called, model, clips, hidden):
@@ -83,8 +82,7 @@ def test_other_errors_are_not_taken_for_a_failed_compilation(setting, monkeypatc
 def test_what_is_compiled_is_one_graph(recipe, given):
     """Else Python runs between its parts in each step. No device and no code is needed to see it."""
     run = recipe.replace({f"pretrain.{key}": value for key, value in given.items()}).runs()[0]
-    hidden = torch.from_numpy(draw_batch(run.masked.mask, run.grid, 0, 0, range(2)))
-    clips = torch.rand(2, 3, *run.masked.reading(run.grid)[:1], run.grid.size_px, run.grid.size_px)
+    clips, hidden = noise(run)
     torch._dynamo.reset()
     model = VideoMAE(run)
     found = torch.compile(model.forward, fullgraph=True, backend="eager")(clips, hidden)
