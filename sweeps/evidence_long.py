@@ -16,27 +16,21 @@ from ablations import (
     target_normalisation,
 )
 from sweeps.declared import Declaration
-from vmae.study import Ablation
 
-
-def _of(ablation: Ablation, *names: str, baseline: str | None = None) -> Ablation:
-    arms = tuple(arm for arm in ablation.arms if arm.name in names)
-    assert len(arms) == len(names), f"{ablation.name} has {[arm.name for arm in ablation.arms]}"
-    return replace(ablation, arms=arms, baseline=baseline or ablation.baseline, datasets=("SSV2",))
-
+ASKED = (
+    pretrain_strategy.ABLATION.only("scratch", "VideoMAE"),
+    mask_sampling.ABLATION.only("tube 0.75", "tube 0.9", "random 0.9", "frame 0.875"),
+    data_size.ABLATION.only("all videos", "quarter, same epochs", "quarter, same steps"),
+    replace(pretrain_dataset.ABLATION.only("SSV2", "K400"), baseline="SSV2"),
+    quality_vs_quantity.ABLATION.only("in-domain, all", "in-domain, quarter", "out of domain, all"),
+    target_normalisation.ABLATION.only("per channel", "raw"),
+    loss.ABLATION.only("L1", "MSE", "smooth L1"),
+)
 
 SWEEP = Declaration(
     name="evidence_long",
     doc=__doc__,
-    ablations=(
-        _of(pretrain_strategy.ABLATION, "scratch", "VideoMAE"),
-        _of(mask_sampling.ABLATION, "tube 0.75", "tube 0.9", "random 0.9", "frame 0.875"),
-        _of(data_size.ABLATION, "all videos", "quarter, same epochs", "quarter, same steps"),
-        _of(pretrain_dataset.ABLATION, "SSV2", "K400", baseline="SSV2"),
-        _of(quality_vs_quantity.ABLATION, "in-domain, all", "in-domain, quarter", "out of domain, all"),
-        _of(target_normalisation.ABLATION, "per channel", "raw"),
-        _of(loss.ABLATION, "L1", "MSE", "smooth L1"),
-    ),
+    ablations=tuple(replace(asked, datasets=("SSV2",)) for asked in ASKED),
     datasets=("SSV2", "K400"),  # the second as what a pre-training comes from
     seeds=(10, 11, 12, 13, 14),
     spread="pooled",
