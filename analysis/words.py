@@ -64,10 +64,9 @@ def _detectable(shown: pd.DataFrame) -> str:
     column = "vs_baseline_detectable"
     if column not in shown or not shown[column].notna().any():
         return ""
-    return (
-        f" Smallest difference to it that such an experiment finds in four of five cases: {shown[column].min():.1f} to "
-        f"{shown[column].max():.1f} points."
-    )
+    least, most = f"{shown[column].min():.1f}", f"{shown[column].max():.1f}"
+    points = least if least == most else f"{least} to {most}"
+    return f" Smallest difference to it that such an experiment finds in four of five cases: {points} points."
 
 
 def _missing(cells: pd.DataFrame) -> str:
@@ -105,9 +104,9 @@ def _beats_floors(shown: pd.DataFrame) -> str:
 
 
 def _versus_scratch(shown: pd.DataFrame) -> str:
-    if "vs_scratch" not in shown:
+    compared = shown.dropna(subset=["vs_scratch"]) if "vs_scratch" in shown else shown[:0]
+    if compared.empty:
         return ""
-    compared = shown.dropna(subset=["vs_scratch"])
     by_verdict: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable": []}
     for arm, points, said in zip(*(compared[c] for c in ("arm", "vs_scratch", "vs_scratch_verdict")), strict=True):
         verdict = next(word for word in by_verdict if str(said).startswith(word))

@@ -1,6 +1,8 @@
 """The report says what the runs say: means, intervals, missing cells, words; the same bytes every time."""
 
 import hashlib
+import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from analysis.report import write_report
 from analysis.style import KINDS
 from analysis.table import cell_table
 from vmae.errors import ResultsError, RunDirError
-from vmae.study import make_plan
+from vmae.study import Ablation, make_plan
 
 LEVELS = {"tube 0.5": 50.0, "tube 0.875": 60.0, "random 0.5": 50.0, "random 0.875": 55.0, "frame 0.875": 20.0, "scratch": 40.0}
 
@@ -81,6 +83,16 @@ def test_words_come_from_the_numbers(store, planned, tmp_path):
     assert "Not converged beyond copying: frame 0.875" in text
     assert "worse: frame 0.875 (-20.0)" in text
     assert "Every arm is above chance" in text
+
+
+def test_a_table_without_scratch_says_nothing_of_it(store, tmp_path):
+    masks = Ablation("masks", made.DOC, "Table 1b", made.ARMS, "tube 0.875")
+    two = replace(masks.only("tube 0.5", "tube 0.875"), name="two")
+    made.finish(store, make_plan(made.sweep(ablations=(masks, two))), level)
+    text = write_report(load_study(store, "synthetic"), tmp_path).file.read_text()
+    assert text.count("trivial floors on held-out clips") == 2
+    assert text.count("Against training from scratch") == 1
+    assert re.search(r"finds in four of five cases: [\d.]+ points", text), "one difference is no range"
 
 
 def test_an_arm_at_chance_is_named(store, planned, tmp_path):
