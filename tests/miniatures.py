@@ -8,8 +8,13 @@ from pathlib import Path
 
 import av
 import numpy as np
+from typer.testing import CliRunner
 
+from vmae.__main__ import app
+from vmae.data.listing import VideoFiles, files_among, prepare
 from vmae.data.make import encode
+from vmae.data.official import read_official
+from vmae.errors import DataError
 
 SSV2_TEMPLATES = (
     "Approaching [something] with your camera",
@@ -142,3 +147,23 @@ def hmdb51(folder: Path, classes: tuple[str, ...] = ("brush_hair", "cartwheel", 
             lines = [f"{video} {code} \n" for video, code in zip(HMDB51_NAMES, codes, strict=True)]
             write(lists / f"{name}_test_split{number}.txt", "".join(lines))
     return root, lists
+
+
+MAKE = {"ssv2": ssv2, "k400": k400, "ucf101": ucf101, "hmdb51": hmdb51}
+
+
+def command(*words, code=0):
+    """Run `vmae data WORDS`; return its output, or with `code` the words it is refused with."""
+    done = CliRunner().invoke(app, ["data", *map(str, words)])
+    if code:
+        assert isinstance(done.exception, DataError), done.output
+        return str(done.exception)
+    assert done.exit_code == 0, done.output + str(done.exception)
+    return done.output
+
+
+def prepared(dataset, folder, **options):
+    """Make a data set in `folder` and its lists; return what was prepared, the videos' root and the official lists."""
+    root, lists = MAKE[dataset](folder)
+    made = prepare(read_official(dataset, files_among([lists])), VideoFiles(root), folder / f"{dataset}.csv", **options)
+    return made, root, lists

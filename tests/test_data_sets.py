@@ -3,13 +3,11 @@
 import csv
 import json
 
-import miniatures
 import pytest
-from typer.testing import CliRunner
+from miniatures import MAKE, command
 
 from analysis.collect import load_study
 from analysis.report import write_report
-from vmae.__main__ import app
 from vmae.arms import SCRATCH, Arm
 from vmae.data.manifest import beside, read_manifest
 from vmae.data.source import listed_set
@@ -17,13 +15,6 @@ from vmae.job import work
 from vmae.study import Ablation, Sweep, make_plan
 
 DOC = "Does masking matter here?\n\nExpected: it does.\n\nCost: seconds."
-MAKE = {"ssv2": miniatures.ssv2, "k400": miniatures.k400, "ucf101": miniatures.ucf101, "hmdb51": miniatures.hmdb51}
-
-
-def vmae(*words):
-    done = CliRunner().invoke(app, ["data", *map(str, words)])
-    assert done.exit_code == 0, f"{words}: {done.output} {done.exception}"
-    return done.output
 
 
 def other_form(form, lists, out):
@@ -32,7 +23,7 @@ def other_form(form, lists, out):
         return lists
     words = ("transcode",) if form == "transcoded" else ("pack", "--format", "raw")
     for file in lists:
-        vmae(*words, file, "--out", out / file.stem, "--short-side", 24, "--workers", 1)
+        command(*words, file, "--out", out / file.stem, "--short-side", 24, "--workers", 1)
     return [out / file.stem / file.name for file in lists]
 
 
@@ -43,12 +34,12 @@ def other_form(form, lists, out):
 def test_from_the_download_to_the_report(dataset, form, recipe, store, runtime, tmp_path):
     root, splits = MAKE[dataset](tmp_path / "download")
     labelled = tmp_path / "lists" / f"{dataset}.csv"
-    vmae("prepare", dataset, "--root", root, "--splits", splits, "--out", labelled, "--heldout", 2)
+    command("prepare", dataset, "--root", root, "--splits", splits, "--out", labelled, "--heldout", 2)
     pretraining = labelled.with_stem(f"{dataset}-pretrain")
     bad = read_manifest(labelled).select("test")[0]
     read_manifest(labelled).absolute(bad).write_bytes(b"a web page instead of a video")
     for file in (labelled, pretraining):
-        vmae("scan", file, "--workers", 1)
+        command("scan", file, "--workers", 1)
     labelled, pretraining = other_form(form, [labelled, pretraining], tmp_path / form)
     num_classes = len(read_manifest(labelled).about.classes)
     here = recipe.replace(

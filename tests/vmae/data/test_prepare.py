@@ -1,20 +1,15 @@
 """From downloads to lists: each data set's real formats in miniature, other projects' lists, and what is refused and how."""
 
-import csv
-import json
 import shutil
 
 import miniatures
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from miniatures import put, write
-from typer.testing import CliRunner
+from miniatures import MAKE, command, prepared, put, write
 
-from vmae.__main__ import app
-from vmae.data.foreign import read_foreign
 from vmae.data.listing import Entry, VideoFiles, files_among, prepare
-from vmae.data.manifest import FACTS, beside, list_sha256, read_manifest
+from vmae.data.manifest import read_manifest
 from vmae.data.official import read_official
 from vmae.data.subset import subset
 from vmae.errors import DataError
@@ -28,25 +23,10 @@ EXPECTED = {  # train, test, classes in the order of their labels
 }
 
 
-def command(*words, code=0):
-    done = CliRunner().invoke(app, ["data", *map(str, words)])
-    if code:
-        assert isinstance(done.exception, DataError), done.output
-        return str(done.exception)
-    assert done.exit_code == 0, done.output + str(done.exception)
-    return done.output
-
-
-def prepared(dataset, folder, **options):
-    root, lists = getattr(miniatures, dataset)(folder)
-    made = prepare(read_official(dataset, files_among([lists])), VideoFiles(root), folder / f"{dataset}.csv", **options)
-    return made, root, lists
-
-
 @pytest.mark.parametrize("dataset", EXPECTED)
 def test_each_data_set_from_its_official_files(dataset, tmp_path):
     num_train, num_test, classes = EXPECTED[dataset]
-    root, lists = getattr(miniatures, dataset)(tmp_path)
+    root, lists = MAKE[dataset](tmp_path)
     out = tmp_path / "data" / f"{dataset}.csv"
     text = command("prepare", dataset, "--root", root, "--splits", lists, "--out", out, "--heldout", 2)
     labelled, pretraining = (
@@ -90,7 +70,7 @@ def test_labels_are_the_classes_of_the_files(tmp_path):
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("dataset", ["ucf101", "hmdb51"])
 def test_the_three_splits_differ(dataset, number, tmp_path):
-    root, lists = getattr(miniatures, dataset)(tmp_path)
+    root, lists = MAKE[dataset](tmp_path)
     tests = [
         {entry.names for entry in read_official(dataset, files_among([lists]), n).entries if entry.split == "test"}
         for n in (1, 2, 3)
@@ -226,7 +206,7 @@ def edit(lists, name, change):
     ],
 )
 def test_what_does_not_fit_is_refused_with_file_and_line(dataset, name, change, words, tmp_path):
-    root, lists = getattr(miniatures, dataset)(tmp_path)
+    root, lists = MAKE[dataset](tmp_path)
     edit(lists, name, change)
     text = command("prepare", dataset, "--root", root, "--splits", lists, "--out", tmp_path / "out.csv", code=2)
     assert words in text
@@ -248,7 +228,7 @@ def test_bom_and_crlf_in_official_lists(tmp_path):
     for file in lists.glob("*.csv"):
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     for folder, dataset in ((tmp_path / "s", "ssv2"), (tmp_path / "u", "ucf101")):
-        _, others = getattr(miniatures, dataset)(folder)
+        _, others = MAKE[dataset](folder)
         for file in others.iterdir():
             file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
         assert len(read_official(dataset, files_among([others])).classes) == 3
@@ -288,112 +268,6 @@ def test_subset_lists_are_those_of_runs(tmp_path):
     assert "--sizes '1k'" in command("subset", made.pretraining.file, "--sizes", "1k", code=2)
 
 
-# Other projects' lists
-
-
-def foreign(folder, format, **options):
-    given = {"split": None, "classes_file": None} | options
-    places = given.pop("places", [folder])
-    return read_foreign(places, format, folder, **given)
-
-
-def rows(listing):
-    return [(entry.names[0], entry.label, entry.split) for entry in listing.entries]
-
-
-def test_videomaes_lists_with_spaces_bom_and_crlf(tmp_path):
-    write(tmp_path / "train.csv", "\ufeffa b/c 1.mp4 3\r\n'é 影/d.mp4' 0\r\n\r\n/data/x 5.avi 1\r\n")
-    for name in ("val", "test"):
-        write(tmp_path / f"{name}.csv", "b/c 1.mp4 2\n")
-    found = rows(foreign(tmp_path, "videomae"))
-    assert found == [
-        ("a b/c 1.mp4", 3, "train"),
-        ("é 影/d.mp4", 0, "train"),
-        ("/data/x 5.avi", 1, "train"),
-        ("b/c 1.mp4", 2, "test"),
-    ]
-
-
-@pytest.mark.parametrize("format", ["videomae", "v2", "mae_st", "mmaction2"])
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    names=st.lists(
-        st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="\"'\\/"), min_size=1), min_size=1
-    ),
-    end=st.sampled_from(["\n", "\r\n"]),
-    bom=st.booleans(),
-)
-def test_any_name_is_read_from_any_format(format, tmp_path, names, end, bom):
-    paths = [f"folder {i}/{name} {i}.mp4" for i, name in enumerate(names)]
-    text = end.join(f"{path} {i}" for i, path in enumerate(paths))
-    write(tmp_path / "train.csv", "\ufeff" * bom + text)
-    assert rows(foreign(tmp_path, format)) == [(path, i, "train") for i, path in enumerate(paths)]
-
-
-def test_v2s_pretraining_list_needs_no_labels(tmp_path):
-    for i in range(20):
-        put(tmp_path / "videos" / f"{i}.mp4", i)
-    write(tmp_path / "pretrain.csv", "".join(f"videos/{i}.mp4 0 -1\n" for i in range(20)))
-    text = command("prepare", "list", tmp_path / "pretrain.csv", "--format", "v2", "--out", tmp_path / "mine.csv")
-    assert "18 pretrain, 2 holdout" in text
-    assert not (tmp_path / "mine.csv").exists(), "there is nothing labelled to list"
-    made = read_manifest(tmp_path / "mine-pretrain.csv")
-    assert {row.label for row in made.rows} == {None}
-
-
-@pytest.mark.parametrize(
-    ("format", "line", "words"),
-    [
-        ("videomae", "frames/abc 0 120 5", ":1: 'frames/abc' with 3 numbers is a folder of frames"),
-        ("v2", "frames/abc 120 5", ":1: 'frames/abc' with 2 numbers is a folder of frames"),
-        ("mmaction2", "a.mp4 1 5", ":1: 'a.mp4 1 5' has 2 numbers behind the path"),
-        ("videomae", "a.mp4", ":1: 'a.mp4' has no label"),
-        ("videomae", "a.mp4 -1", ":1: 'a.mp4 -1' has no label, and split 'train' needs one"),
-        ("v2", "a.mp4 0 -1", ":1: 'a.mp4 0 -1' has no label, and split 'train' needs one"),
-        ("videomea", "a.mp4 1", "--format 'videomea'. Did you mean 'videomae'"),
-        ("videomae", "", "no video is listed"),
-    ],
-)
-def test_lines_that_do_not_fit(format, line, words, tmp_path):
-    write(tmp_path / "train.csv", line)
-    with pytest.raises(DataError) as caught:
-        foreign(tmp_path, format)
-    assert words in str(caught.value)
-
-
-def test_the_split_of_a_list_is_told_by_its_name_or_by_hand(tmp_path):
-    file = write(tmp_path / "kinetics.csv", "a.mp4 1\n")
-    with pytest.raises(DataError, match="its name tells no split; say which with --split pretrain"):
-        foreign(tmp_path, "videomae", places=[file])
-    assert rows(foreign(tmp_path, "videomae", places=[file], split="val")) == [("a.mp4", 1, "test")]
-    with pytest.raises(DataError, match=r"--split 'tran'\. Did you mean 'train'"):
-        foreign(tmp_path, "videomae", places=[file], split="tran")
-    write(tmp_path / "val.csv", "a.mp4 1\n")
-    write(tmp_path / "test.csv", "b.mp4 1\n")
-    with pytest.raises(DataError, match="would both be split 'test' and differ"):
-        foreign(tmp_path, "videomae")
-
-
-def test_labels_beyond_the_map(tmp_path):
-    put(tmp_path / "a.mp4")
-    write(tmp_path / "train.csv", "a.mp4 3\n")
-    names = write(tmp_path / "names of classes", "one\ntwo\nthree\n")
-    words = ("prepare", "list", tmp_path / "train.csv", "--format", "mmaction2", "--out", tmp_path / "o.csv", "--classes", names)
-    assert "train.csv:1: label 3 of 'a.mp4'; allowed: 0 to 2" in command(*words, code=2)
-
-
-def test_equal_names_in_different_folders_stay_apart(tmp_path):
-    for i, folder in enumerate(("a", "b", "b/a")):
-        put(tmp_path / folder / "1.mp4", i)
-    write(tmp_path / "train.csv", "a/1.mp4 0\nb/1.mp4 1\n")
-    write(tmp_path / "val.csv", "b/a/1.mp4 1\n")
-    made = prepare(foreign(tmp_path, "videomae"), VideoFiles(tmp_path), tmp_path / "out.csv")
-    assert [row.path for row in made.labelled.rows] == ["a/1.mp4", "b/1.mp4", "b/a/1.mp4"]
-    write(tmp_path / "val.csv", "1.mp4 1\n")
-    with pytest.raises(DataError, match=r"val\.csv:1: '1' may be a/1\.mp4 or b/1\.mp4"):
-        prepare(foreign(tmp_path, "videomae"), VideoFiles(tmp_path), tmp_path / "out.csv")
-
-
 words = st.text(st.sampled_from("ab é"), min_size=1, max_size=3).map(lambda word: f"({word})")
 
 
@@ -428,56 +302,3 @@ def test_any_name_is_read_from_hmdb51s_lists(tmp_path, names, data):
     ]
     assert [(entry.names[0], entry.split) for entry in listing.entries if entry.label == 0] == expected
     assert listing.classes == ("a_b", "c")
-
-
-def test_class_folders(tmp_path):
-    for split, name, count in (("train", "a b", 3), ("train", "é", 2), ("val", "é", 2)):
-        for i in range(count):
-            put(tmp_path / "set" / split / name / f"{i}.mp4", i)
-    command("prepare", "list", tmp_path / "set", "--format", "folders", "--out", tmp_path / "mine.csv")
-    made = read_manifest(tmp_path / "mine.csv", 2, ("train", "test"))
-    assert made.counts() == {"train": 5, "test": 2}
-    assert made.about.classes == ("a b", "é")
-    put(tmp_path / "set" / "val" / "a  b" / "0.mp4")
-    text = command("prepare", "list", tmp_path / "set", "--format", "folders", "--out", tmp_path / "mine.csv", code=2)
-    assert "no class 'a  b' in train. Did you mean 'a b'" in text
-    with pytest.raises(DataError, match="has no folder pretrain"):
-        foreign(tmp_path / "set" / "train", "folders")
-
-
-# The manifest
-
-
-def test_other_columns_are_read_kept_and_no_part_of_what_is_listed(tmp_path):
-    made, _, _ = prepared("ucf101", tmp_path)
-    rows = made.labelled.rows
-    assert set(rows[0].facts) == {"id", "bytes", "mtime"}
-    assert made.labelled.list_sha256 == list_sha256(rows)
-    with made.labelled.file.open(newline="") as file:
-        table = list(csv.DictReader(file))
-    with made.labelled.file.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["note", "fps", *table[0]])
-        writer.writeheader()
-        writer.writerows({**values, "note": "seen", "fps": "29.97", "mtime": ""} for values in table)
-    again = read_manifest(made.labelled.file)
-    assert again.list_sha256 == made.labelled.list_sha256
-    assert again.rows[0].facts == {"id": rows[0].facts["id"], "bytes": rows[0].facts["bytes"], "fps": 29.97}
-    assert set(again.rows[0].facts) <= set(FACTS)
-
-
-def test_damaged_columns_and_class_names_say_where(tmp_path):
-    made, _, _ = prepared("ucf101", tmp_path)
-    file = made.labelled.file
-    with pytest.raises(DataError, match=r"ucf101\.about\.json names 3 classes, 101 are asked for"):
-        read_manifest(file, num_classes=101)
-    text = file.read_text()
-    file.write_text(text.replace(",0,train,", ",3,train,", 1))
-    with pytest.raises(DataError, match=r"ucf101\.csv:2: label 3 of .*; allowed: 0 to 2"):
-        read_manifest(file)
-    file.write_text(text.replace(str(made.labelled.rows[0].facts["bytes"]), "many", 1))
-    with pytest.raises(DataError, match=r"ucf101\.csv:2: bytes 'many' is no int"):
-        read_manifest(file)
-    for damage in ("{", "[]", json.dumps({"classes": ["a"]})):
-        beside(file, "about.json").write_text(damage)
-        with pytest.raises(DataError, match=r"cannot read .*ucf101\.about\.json"):
-            read_manifest(file)
