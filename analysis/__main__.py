@@ -107,7 +107,7 @@ def plot(
 
     Example: python -m analysis plot masking --figure ratio
     """
-    from analysis.figures import draw_all
+    from analysis.drawing import draw_all
     from analysis.table import cell_table
 
     study = _study(name, runs)
@@ -139,7 +139,7 @@ def compare(
 
 @app.command()
 def claims(
-    names: Annotated[list[str], typer.Argument(help="Sweeps that were submitted; the first that asked a claim speaks of it.")],
+    names: Annotated[list[str], typer.Argument(help="Submitted sweeps; the first that made a comparison speaks of it.")],
     runs: Runs = None,
     reports: Annotated[str, typer.Option(help="The folder of their reports, as links name it.")] = "reports",
 ) -> None:
@@ -156,7 +156,7 @@ def claims(
 
 @app.command()
 def collect(
-    runs: Runs = None,
+    runs: Annotated[Path | None, typer.Option(help="The folder where runs lie. Default: $VMAE_RUNS, or ./runs")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the index there, as .csv or .parquet.")] = None,
 ) -> None:
     """Bring the index of all finished runs up to date (RUNS/index.parquet), and say what cannot be used.

@@ -80,6 +80,8 @@ def _first_clip(file: Path) -> bytes:
 @contextlib.contextmanager
 def opened(runs: Path) -> Iterator[Store]:
     """Yield the store at `runs`: a folder, or an archive, unpacked for as long as it is needed."""
+    if runs.suffix == ".zip" and not runs.exists():
+        raise ResultsError(f"no archive of runs at {runs.absolute()}")
     if not runs.is_file():
         yield Store(runs.absolute())
         return

@@ -14,6 +14,7 @@ from analysis.style import KINDS, PAPER, VERDICTS
 
 Settings = Mapping[str, Mapping[str, Any]]  # by arm
 SUBSET, EPOCHS, DEPTH = "pretrain.subset.num_videos", "pretrain.optim.epochs", "pretrain.decoder.depth"
+MEMORY = "pretrain_peak_memory_gb"
 
 
 def forest(ax: Axes, cells: pd.DataFrame, baseline: str) -> Axes:
@@ -102,13 +103,13 @@ def name_points(ax: Axes, points: Sequence[tuple[float, float, str]], size_pt: f
 
 
 def heat_map(ax: Axes, cells: pd.DataFrame) -> Axes:
-    """Draw accuracy by kind of mask and ratio; a cell without a finished run is hatched, one that is not asked is blank."""
-    asked = cells.dropna(subset=["mask.kind"])
+    """Draw accuracy by kind of mask and hidden share; hatched: without a finished run; blank: not asked."""
+    asked = cells.dropna(subset=["mask.kind"]).assign(hidden=hidden_shares(cells))
     kinds = [kind for kind in KINDS if kind in set(asked["mask.kind"])]
-    ratios = sorted(set(asked["mask.ratio"]))
+    ratios = sorted(set(asked["hidden"]))
     values = np.full((len(kinds), len(ratios)), np.nan)
     for cell in asked.to_dict("records"):
-        row, column = kinds.index(cell["mask.kind"]), ratios.index(cell["mask.ratio"])
+        row, column = kinds.index(cell["mask.kind"]), ratios.index(cell["hidden"])
         if cell["num_seeds"] > 0:
             values[row, column] = cell["top1"]
         else:
@@ -118,18 +119,22 @@ def heat_map(ax: Axes, cells: pd.DataFrame) -> Axes:
     for row, column in np.argwhere(np.isfinite(values)):
         color = "white" if values[row, column] < middle else "black"
         ax.text(column, row, f"{values[row, column]:.1f}", ha="center", va="center", color=color, fontsize=8)
-    ax.set_xticks(range(len(ratios)), [f"{100 * ratio:.4g}" for ratio in ratios])
+    ax.set_xticks(range(len(ratios)), [f"{100 * ratio:.3g}" for ratio in ratios])
     ax.set_yticks(range(len(kinds)), kinds)
-    ax.set_xlabel("masking ratio (%)")
+    ax.set_xlabel("hidden cubes (%)")
     ax.grid(False)
     ax.figure.colorbar(image, ax=ax, label="top-1 accuracy (%)")
     return ax
 
 
-def decoder_depth(
-    axes: tuple[Axes, Axes], cells: pd.DataFrame, settings: Settings, paper_memory_gb: Mapping[int, float]
-) -> tuple[Axes, Axes]:
-    """Draw accuracy, and memory where it was measured else time, over the blocks of the decoder; the paper's memory beside."""
+def hidden_shares(cells: pd.DataFrame) -> pd.Series:
+    """Return the share of cubes that each cell hides (tubes and frames round coarsely); the asked one of an unfinished cell."""
+    achieved = cells.get("mask_ratio_achieved", pd.Series(np.nan, cells.index))
+    return achieved.astype(float).fillna(cells["mask.ratio"].astype(float)).round(4)
+
+
+def decoder_depth(axes: Sequence[Axes], cells: pd.DataFrame, settings: Settings, paper_memory_gb: Mapping[int, float]) -> None:
+    """Draw accuracy over the blocks of the decoder, and on a second axes memory, or time where it was not measured."""
     shown = cells[cells["num_seeds"] > 0].copy()
     shown["depth"] = [int(settings[arm][DEPTH]) for arm in shown["arm"]]
     shown = shown.sort_values("depth")
@@ -138,25 +143,18 @@ def decoder_depth(
     band(axes[0], depth, top1, shown["top1_half_width"], look["color"])
     axes[0].set_ylabel("top-1 accuracy (%)")
     accuracy_axis(axes[0], shown)
-    column = "pretrain_peak_memory_gb"
-    has_memory = column in shown and bool(shown[column].notna().all())
-    axes[1].plot(depth, shown[column] if has_memory else shown["pretrain_train_s"] / 60, **KINDS["random"])
-    axes[1].set_ylabel("peak memory of pre-training (GB)" if has_memory else "pre-training time (min)")
-    axes[1].set_ylim(bottom=0)
-    if paper_memory_gb:
-        theirs = axes[1] if has_memory else axes[1].twinx()
-        theirs.plot(list(paper_memory_gb), list(paper_memory_gb.values()), label="paper", **PAPER)
-        theirs.set_ylim(bottom=0)
-        theirs.grid(False)
-        theirs.legend(fontsize=7, loc="lower right")
-        if not has_memory:
-            theirs.set_ylabel("the paper's memory (GB)")
-            theirs.spines["right"].set_visible(True)
+    for cost in axes[1:]:
+        has_memory = MEMORY in shown and bool(shown[MEMORY].notna().all())
+        cost.plot(depth, shown[MEMORY] if has_memory else shown["pretrain_train_s"] / 60, **KINDS["random"])
+        cost.set_ylabel("peak memory of pre-training (GB)" if has_memory else "pre-training time (min)")
+        if paper_memory_gb:
+            cost.plot(list(paper_memory_gb), list(paper_memory_gb.values()), label="paper", **PAPER)
+            cost.legend(fontsize=7, loc="lower right")
+        cost.set_ylim(bottom=0)
     for ax in axes:
         ax.set_xticks(list(depth))
         ax.set_xlabel("decoder blocks")
     name_missing(axes[0], cells)
-    return axes
 
 
 def finetuning_curves(ax: Axes, study: Study, cells: pd.DataFrame) -> Axes:

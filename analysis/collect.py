@@ -161,7 +161,7 @@ def _row(
             row[f"{stage}.commit"] = result.provenance.get("commit")
             row[f"{stage}.dirty"] = result.provenance.get("dirty")
             row[f"{stage}.hours"] = hours(result)
-            row[f"{stage}.hardware"] = result.provenance.get("gpu") or result.provenance.get("cpu")
+            row[f"{stage}.hardware"] = processor(result)
             row[f"{stage}.on_gpu"] = "gpu" in result.provenance
     return row
 
@@ -215,12 +215,18 @@ def where_from(results: Iterable[Result], seeds: Iterable[int]) -> list[str]:
     ]
 
 
+def processor(result: Result) -> str | None:
+    """Return the GPU that a run used, or the CPU with its system: CPUs of one name differ in age and speed."""
+    facts = result.provenance
+    return facts.get("gpu") or ", ".join(str(facts[key]) for key in ("cpu", "platform") if key in facts) or None
+
+
 def hardware(results: Iterable[Result]) -> list[str]:
     """Return the distinct machines that results came from."""
     machines = {
         json.dumps(
             [
-                r.provenance.get("gpu") or r.provenance.get("cpu"),
+                processor(r),
                 r.provenance.get("packages", {}).get("torch"),
                 r.provenance.get("device"),
             ]

@@ -1,7 +1,7 @@
 """The findings page: each claim against the finished runs; what was not run is said to be not run."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from analysis.collect import Study
 from analysis.compare import Difference, holm, over_seeds, seeds_for
 from analysis.formats import markdown
 from analysis.paper import lookup
-from analysis.table import difference
+from analysis.table import difference, hidden_apart
 from analysis.words import how_judged
 
 NOT_RUN = "not run"
@@ -39,18 +39,26 @@ class Finding:
 def findings(study: Study) -> list[Finding]:
     """Judge every claim, each comparison on each data set, at 5 % after Holm's correction over the whole page.
 
-    A comparison that several claims rest on is one comparison.
+    A comparison that several claims or questions rest on, of the same runs, is one comparison.
     """
     asked = list(_asked(study))
     compared = {(check, dataset): _compare(study, check, dataset) for _, check, dataset in asked}
-    corrected = holm([found.p_value if found else np.nan for found, _ in compared.values()])
-    p_values = dict(zip(compared, corrected, strict=True))
+    own = {_comparison(check, runs): found.p_value for (check, _), (found, runs) in compared.items() if found}
+    corrected = dict(zip(own, holm(list(own.values())), strict=True))
+    p_values = {key: corrected.get(_comparison(key[0], runs), np.nan) for key, (_, runs) in compared.items()}
     judged: dict[str, list[Finding]] = {}
     for claim, check, dataset in asked:
         found, runs = compared[check, dataset]
         finding = _judge(claim, check, dataset, found, runs, p_values[check, dataset])
-        judged.setdefault(claim.id, []).append(replace(finding, to_settle=_to_settle(study, check, dataset, found)))
+        numbers = finding.numbers and finding.numbers + _apart(study, check, dataset)
+        finding = replace(finding, numbers=numbers, to_settle=_to_settle(study, check, dataset, found))
+        judged.setdefault(claim.id, []).append(finding)
     return [finding for claim in CLAIMS for finding in judged.get(claim.id, [Finding(claim, None, "", unasked(claim))])]
+
+
+def _comparison(check: Check, runs: Iterable[str]) -> Hashable:
+    """Return what makes a comparison that was made: how, and of which runs."""
+    return check.kind, frozenset(runs)
 
 
 def page(study: Study, found: Sequence[Finding]) -> str:
@@ -61,7 +69,8 @@ def page(study: Study, found: Sequence[Finding]) -> str:
 
 def summary(study: Study, found: Sequence[Finding]) -> str:
     """Return how many comparisons say what, and how they were judged."""
-    counts = Counter(finding.status for finding in found if finding.check)
+    made = {_comparison(f.check, f.runs) if f.runs else (f.check, f.dataset): f.status for f in found if f.check}
+    counts = Counter(made.values())
     head = ", ".join(f"{n} {status}" for status, n in counts.items()) or "no comparison of them is in this sweep"
     return (
         f"Claims of the paper and of a review of it, judged by the finished runs: {head}. At 5 %, corrected for all comparisons "
@@ -149,7 +158,16 @@ def _judge(claim: Claim, check: Check, dataset: str, found: Difference | None, r
     unit = " points of ratio" if check.kind == "lower ratio" else " points"
     half = f" ± {found.half_width:.1f}" if found.half_width is not None else ""
     power = f"; {found.detectable:.1f} would be found" if found.detectable is not None else ""
-    return Finding(claim, check, dataset, status, f"{found.points:+.1f}{half}{unit}, n = {found.n} {found.over}{power}", runs)
+    numbers = f"{found.points:+.1f}{half}{unit}, n = {found.n} {found.over}{power}"
+    return Finding(claim, check, dataset, status, numbers, runs)
+
+
+def _apart(study: Study, check: Check, dataset: str) -> str:
+    """Return in words what else differs between two arms of one masking ratio, or ""."""
+    if check.kind != "better":
+        return ""
+    words = hidden_apart(*(study.finished(check.ablation, dataset, arm) for arm in (check.arm, check.versus)))
+    return f"; {words}" if words else ""
 
 
 def _to_settle(study: Study, check: Check, dataset: str, found: Difference | None) -> str:

@@ -35,7 +35,7 @@ def results_table(cells: pd.DataFrame, paper_name: str) -> pd.DataFrame:
         {
             "arm": cell["arm"],
             metric: _ours(cell) if cell["num_seeds"] > 0 else cell["state"] + _nan(cell),
-            f"paper, {paper_name}": _text(cell.get("paper"), ".1f"),
+            f"paper, {paper_name}": _paper(cell),
             "vs baseline": _gap(cell, "baseline"),
             "vs scratch": _gap(cell, "scratch"),
             "epochs": _text(cell.get("pretrain_epochs"), ",.0f"),
@@ -88,6 +88,11 @@ def best_floor(cell: Mapping[Any, Any]) -> float | None:
     return min(present) if present else None  # type: ignore[type-var]
 
 
+def is_accuracy(metric: str) -> bool:
+    """Return whether a metric is a share of hits in percent, of which more is better."""
+    return metric.endswith(tuple(METRIC_NAMES))
+
+
 def is_number(value: Any) -> bool:
     """Return whether a value is a number that a metric can be: True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -102,11 +107,21 @@ def _without_empty(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _ours(cell: Mapping[Any, Any]) -> str:
-    digits = 1 if cell["metric"] in METRIC_NAMES else 4
+    digits = _digits(cell)
     half = cell.get("value_half_width")
     spread = "" if _absent(half) else f" ± {half:.{digits}f}"
     note = "" if cell["state"] == "done" else f", {cell['state']}"
     return f"{cell['value']:.{digits}f}{spread} (n = {cell['num_seeds']}{note}{_nan(cell)})"
+
+
+def _digits(cell: Mapping[Any, Any]) -> int:
+    return 1 if is_accuracy(cell["metric"]) else 4
+
+
+def _paper(cell: Mapping[Any, Any]) -> str:
+    """Return the paper's number, with its data set where that is not the one that the column names."""
+    number, dataset = _text(cell.get("paper"), ".1f"), cell.get("paper_dataset")
+    return f"{number} ({dataset})" if number and not _absent(dataset) else number
 
 
 def _nan(cell: Mapping[Any, Any]) -> str:
@@ -117,7 +132,7 @@ def _gap(cell: Mapping[Any, Any], label: str) -> str:
     points = cell.get(f"vs_{label}")
     if _absent(points):
         return ""
-    digits = 1 if cell["metric"] in METRIC_NAMES else 4
+    digits = _digits(cell)
     return f"{points:+.{digits}f} ± {cell[f'vs_{label}_half_width']:.{digits}f} {cell[f'vs_{label}_verdict']}"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.collect import Study
-from analysis.figures import Drawn
+from analysis.drawing import Drawn
 from analysis.formats import markdown
 from vmae.files import write_atomic
 

@@ -1,4 +1,4 @@
-"""What several studies together say of each claim: the first that compared anything for it, and what would settle it."""
+"""What several studies together say of each claim: of each comparison the first that made it, and what would settle it."""
 
 from collections.abc import Sequence
 
@@ -29,25 +29,38 @@ def overview(studies: Sequence[Study], links: Sequence[str]) -> pd.DataFrame:
     """Return a row per claim: the paper's evidence, what was seen and where, what would settle it.
 
     Args:
-        studies: in the order in which they are asked; the first that has a comparison for a claim speaks.
+        studies: in the order in which they are asked; of each comparison the first that made it speaks.
         links: where the report of each lies.
     """
     found = [(link, findings(study)) for study, link in zip(studies, links, strict=True)]
     rows = []
     for claim in CLAIMS:
-        asked = [(link, [f for f in every if f.claim == claim and f.check]) for link, every in found]
-        link, said = next(((f"{link}: ", said) for link, said in asked if any(f.numbers for f in said)), ("", []))
-        missing = [f for _, every in asked for f in every if not f.numbers and f.check not in {s.check for s in said}]
-        seen = [*map(_seen, said), *dict.fromkeys(map(_unseen, missing))]
+        said = _first_to_say(claim, found)
+        seen = [f"{link}: {'<br>'.join(map(_seen, part))}" for link, part in said.items()]
+        made = {finding.check for part in said.values() for finding in part}
+        missing = [f for _, every in found for f in every if f.claim == claim and f.check and f.check not in made]
+        seen += dict.fromkeys(map(_unseen, missing))
+        seeds = [_seeds(finding) for part in said.values() for finding in part]
         rows.append(
             {
                 "claim": f"**{claim.id}** {claim.statement}",
                 "the paper's evidence": claim.evidence,
-                "seen here": link + "<br>".join(seen) or unasked(claim),
-                "to settle it": "<br>".join([*filter(None, map(_seeds, said)), *_commands(claim)]),
+                "seen here": "<br>".join(seen) or unasked(claim),
+                "to settle it": "<br>".join([*filter(None, seeds), *_commands(claim)]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _first_to_say(claim: Claim, found: Sequence[tuple[str, Sequence[Finding]]]) -> dict[str, list[Finding]]:
+    """Return a claim's findings by the link of the study that speaks: of each comparison the first with numbers."""
+    said: dict[str, list[Finding]] = {}
+    for check in claim.checks:
+        made = [(link, [f for f in every if f.claim == claim and f.check == check]) for link, every in found]
+        speaks = next(((link, part) for link, part in made if any(f.numbers for f in part)), None)
+        if speaks:
+            said.setdefault(speaks[0], []).extend(speaks[1])
+    return said
 
 
 def _seen(finding: Finding) -> str:

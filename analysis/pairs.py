@@ -1,6 +1,6 @@
 """Two arms beside each other, in sentences: what each reached, how sure their difference is, in what they differ."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -68,6 +68,18 @@ def _settings(study: Study, pairs: pd.DataFrame) -> Iterator[str]:
         return
     first = pairs.iloc[0]
     a, b = (leaves(study.run_dir(str(first[f"run.evaluate{end}"])).load()) for end in ("", ".other"))
-    for path in sorted(set(a) | set(b)):
-        if a.get(path, "absent") != b.get(path, "absent"):
-            yield f"setting {path}: {a.get(path, 'absent')} against {b.get(path, 'absent')}"
+    for path in dict.fromkeys(_part(path, a, b) for path in sorted(set(a) | set(b))):
+        one, other = (leaves.get(path, "absent" if not _below(path, leaves) else "set") for leaves in (a, b))
+        if one != other:
+            yield f"setting {path}: {one} against {other}"
+
+
+def _part(path: str, a: Collection[str], b: Collection[str]) -> str:
+    """Return the outermost section around a setting that one of two configs lacks, or the setting."""
+    words = path.split(".")
+    sections = (".".join(words[:number]) for number in range(1, len(words)))
+    return next((section for section in sections if not (_below(section, a) and _below(section, b))), path)
+
+
+def _below(section: str, settings: Iterable[str]) -> bool:
+    return any(setting.startswith(f"{section}.") for setting in settings)

@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Transform, offset_copy
 
 from analysis.collect import Study, learning_curve, read_reconstruction
+from analysis.formats import best_floor
 from analysis.style import CHANCE, KINDS, SCRATCH, WIDTH_IN
 
 APART_PT = 4.0
+MANY_FOLD = 8.0  # losses that differ more are of different targets or kinds, and are drawn on a log axis
 MARGIN = 3.0  # points of ratio beside the first and the last
 FLOOR_MARKS = {"constant": "|", "visible_mean": "_", "nearest_copy": "x", "average": "+"}
 
@@ -47,7 +49,7 @@ def accuracy_vs_ratio(ax: Axes, cells: pd.DataFrame) -> Axes:
 
 def paper_ratios(ax: Axes, cells: pd.DataFrame, paper_name: str) -> Axes:
     """Draw the paper's own points over their masking ratio, beside ours and never among them: other videos, another scale."""
-    known = cells.dropna(subset=["paper", "mask.kind"])
+    known = papers_points(cells)
     for kind, look in KINDS.items():
         points = known[known["mask.kind"] == kind].sort_values("mask.ratio")
         if len(points):
@@ -63,6 +65,12 @@ def paper_ratios(ax: Axes, cells: pd.DataFrame, paper_name: str) -> Axes:
     ax.set_ylim(low - 1, high + 1)
     ax.legend(fontsize=7)
     return ax
+
+
+def papers_points(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the masked cells that have a number of the paper on the data set that this table stands for."""
+    known = cells.dropna(subset=["paper", "mask.kind"])
+    return known[known["paper_dataset"].isna()]
 
 
 def band(ax: Axes, x: pd.Series, y: pd.Series, half_width: pd.Series, color: object, where: Transform | None = None) -> None:
@@ -119,17 +127,21 @@ def accuracy_axis(ax: Axes, shown: pd.DataFrame) -> None:
 
 
 def loss_vs_floors(ax: Axes, cells: pd.DataFrame) -> Axes:
-    """Draw each arm's held-out pre-training loss beside what the trivial predictors reach under the same masks."""
+    """Draw each arm's held-out pre-training loss and what the trivial predictors reach under the same masks, the best as 1."""
     shown = cells[(cells["num_seeds"] > 0) & cells["mask.kind"].notna()].dropna(subset=["pretrain_loss_heldout"])
     y = np.arange(len(shown))[::-1]
+    best = np.array([best_floor(cell) for cell in shown.to_dict("records")], dtype=float)
     for name, mark in FLOOR_MARKS.items():
-        ax.plot(shown[f"pretrain_floor_{name}"], y, mark, color="0.45", markersize=8, label=f"floor: {name.replace('_', ' ')}")
+        floor = shown[f"pretrain_floor_{name}"] / best
+        ax.plot(floor, y, mark, color="0.45", markersize=8, label=f"floor: {name.replace('_', ' ')}")
     for kind, look in KINDS.items():
         chosen = (shown["mask.kind"] == kind).to_numpy()
         if chosen.any():
-            ax.plot(shown["pretrain_loss_heldout"][chosen], y[chosen], look["marker"], color=look["color"], label=kind)
+            loss = (shown["pretrain_loss_heldout"] / best)[chosen]
+            ax.plot(loss, y[chosen], look["marker"], color=look["color"], label=kind)
+    ax.axvline(1, color="0.3", linewidth=0.8)
     ax.set_yticks(y, list(shown["arm"]))
-    ax.set_xlabel("held-out pre-training loss (left of all grey marks: learned more than copying)")
+    ax.set_xlabel("held-out pre-training loss by the best trivial one (below 1: learned more than copying)")
     ax.set_xlim(left=0)
     ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
@@ -143,24 +155,28 @@ def pretraining_curves(ax: Axes, study: Study) -> Axes:
         if curve.empty:
             continue
         look = {k: v for k, v in KINDS[row["mask.kind"]].items() if k in ("color", "linestyle")}
-        ax.plot(curve["epoch"], curve["value"], alpha=0.3 + 0.7 * row["mask.ratio"] ** 3, linewidth=1, **look)
+        ax.plot(curve["step"], curve["value"], alpha=0.3 + 0.7 * row["mask.ratio"] ** 3, linewidth=1, **look)
     for kind in [kind for kind in KINDS if kind in set(rows["mask.kind"])]:
         ax.plot([], [], color=KINDS[kind]["color"], linestyle=KINDS[kind]["linestyle"], label=f"{kind} (darker: more hidden)")
-    ax.set_xlabel("epoch")
+    ax.set_xlabel("optimiser steps")
     ax.set_ylabel("training loss")
-    ax.set_ylim(*_after_the_drop(ax))
+    _frame_after_the_drop(ax)
     ax.legend(fontsize=8)
     return ax
 
 
-def _after_the_drop(ax: Axes) -> tuple[float, float]:
-    """Return limits for the curves from their second tenth on: the first steps dwarf all that tells arms apart."""
+def _frame_after_the_drop(ax: Axes) -> None:
+    """Frame the curves from their second tenth on: the first steps dwarf all that tells arms apart; other losses need a log."""
     curves = [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]
     values = np.concatenate([curve[len(curve) // 10 :] for curve in curves] or [np.zeros(0)])
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
-    margin = 0.15 * (high - low) or 0.1 * abs(high) or 1.0
-    return float(low - margin), float(high + 3 * margin)
+    if low > 0 and high > MANY_FOLD * low:
+        ax.set_yscale("log")
+        ax.set_ylim(low / 1.2, 2.5 * high)
+    else:
+        margin = 0.15 * (high - low) or 0.1 * abs(high) or 1.0
+        ax.set_ylim(low - margin, high + 3 * margin)
 
 
 def reconstruction_sheet(study: Study, by: str = "kind", num_frames: int = 8) -> Figure | None:

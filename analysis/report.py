@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.collect import Study, where_from
-from analysis.figures import Drawn, drawing
+from analysis.drawing import Drawn, drawing
 from analysis.findings import Finding, as_table, findings, page, summary
 from analysis.formats import latex, markdown, pretraining_table, results_table
 from analysis.html import Section, config_details, write_html

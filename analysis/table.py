@@ -8,13 +8,15 @@ import pandas as pd
 
 from analysis.collect import STAGES, Study, predictions
 from analysis.compare import Difference, estimate, holm, over_seeds, over_videos
-from analysis.formats import is_number
+from analysis.formats import is_accuracy, is_number
 from analysis.paper import lookup
 from vmae.errors import ResultsError, near
 from vmae.results import FLOORS
 
 GROUP = ["ablation", "dataset", "arm"]
 COMPARED = ("baseline", "scratch")
+MIXED_HARDWARE = "mixed hardware"
+SAME_SHARE = 0.005  # of hidden cubes: shares that differ by less are one
 PRETRAIN_NUMBERS = (
     "loss_heldout",
     *(f"floor_{floor}" for floor in (*FLOORS, "chance")),
@@ -51,22 +53,21 @@ def cell_table(study: Study, metric: str | None = None) -> pd.DataFrame:
         done = cell[cell["state"] == "done"]
         column = _column(name)
         measured = done[np.isfinite(done[column].astype(float))] if column in done else done.iloc[:0]
-        paper = lookup(asked.get("paper_rows", {}).get(arm), study.paper_name(str(dataset)))
+        stage = column.split(".")[0]
+        has_stage = bool(cell[f"run.{stage}"].notna().any())
         row: dict[str, Any] = {
             "ablation": ablation,
             "dataset": dataset,
             "arm": arm,
             "metric": name,
-            "state": _state(cell),
+            "state": _state(cell) if has_stage else f"has no {stage}",
             "num_seeds": len(measured),
             "num_planned": len(cell),
-            "num_nan": len(done) - len(measured),
+            "num_nan": len(done) - len(measured) if has_stage else 0,
             "mask.kind": cell["mask.kind"].iloc[0],
             "mask.ratio": cell["mask.ratio"].iloc[0],
             "method": cell["method"].iloc[0],
-            "paper": paper.value if paper else None,
-            "paper_source": paper.source if paper else None,
-        }
+        } | _papers(asked.get("paper_rows", {}).get(arm), study.paper_name(str(dataset)), name)
         if len(measured):
             row |= _numbers(measured, column)
             row |= _versus(study, asked, str(dataset), measured, column)
@@ -76,6 +77,15 @@ def cell_table(study: Study, metric: str | None = None) -> pd.DataFrame:
     for label in COMPARED:
         _correct(cells, label)
     return _flag(study, cells)
+
+
+def _papers(row: Mapping[str, Any] | None, dataset: str, metric: str) -> dict[str, Any]:
+    """Return the paper's number for a cell, its source, and on which other data set it is, if on another."""
+    found = lookup(row, dataset) if row and row["metric"] == metric else None
+    if found is None:
+        return {"paper": None, "paper_source": None, "paper_dataset": None}
+    other = None if found.dataset == dataset else found.dataset
+    return {"paper": found.value, "paper_source": found.source, "paper_dataset": other}
 
 
 def column_of(study: Study, metric: str) -> str:
@@ -143,6 +153,7 @@ def _numbers(done: pd.DataFrame, column: str) -> dict[str, Any]:
         "num_expected": int(done["evaluate.num_expected"].max()),
         "finetune_clips": int(done["finetune.num_clips"].iloc[0]),
         "hours": float(sum(done[f"{s}.hours"].astype(float).mean() for s in STAGES if _has(done, f"{s}.hours"))),
+        "hours_apart": _hours_apart(done),
         "hours_of": "GPU" if bool(done["finetune.on_gpu"].iloc[0]) else "core",
     }
     if done["run.pretrain"].notna().all():
@@ -156,6 +167,12 @@ def _numbers(done: pd.DataFrame, column: str) -> dict[str, Any]:
             if _has(done, f"pretrain.{name}"):
                 values[column] = int(done[f"pretrain.{name}"].iloc[0])
     return values
+
+
+def _hours_apart(done: pd.DataFrame) -> float:
+    """Return how many times as long the slowest seed took as the fastest; a machine with other work makes it large."""
+    taken = done[[f"{stage}.hours" for stage in STAGES if _has(done, f"{stage}.hours")]].astype(float).sum(axis=1)
+    return float(taken.max() / taken.min()) if len(taken) and taken.min() > 0 else 1.0
 
 
 def _has(done: pd.DataFrame, column: str) -> bool:
@@ -189,49 +206,62 @@ def _correct(cells: pd.DataFrame, label: str) -> None:
         cells.loc[part.index, f"vs_{label}_p_holm"] = holm(list(part[f"vs_{label}_p"]))
     known = cells[f"vs_{label}_p"].notna()
     cells[f"vs_{label}_verdict"] = None
-    cells.loc[known, f"vs_{label}_verdict"] = [
-        Difference(c[f"vs_{label}"], None, 1.0, int(c[f"vs_{label}_n"]), c[f"vs_{label}_over"]).verdict_at(
-            c[f"vs_{label}_p_holm"]
-        )
-        for c in cells[known].to_dict("records")
-    ]
+    cells.loc[known, f"vs_{label}_verdict"] = [_verdict(cell, label) for cell in cells[known].to_dict("records")]
+
+
+def _verdict(cell: Mapping[Any, Any], label: str) -> str:
+    """Return the verdict on a cell's difference; only of accuracies is more known to be better."""
+    found = Difference(cell[f"vs_{label}"], None, 1.0, int(cell[f"vs_{label}_n"]), cell[f"vs_{label}_over"])
+    verdict = found.verdict_at(cell[f"vs_{label}_p_holm"])
+    return verdict if is_accuracy(cell["metric"]) else {"better": "higher", "worse": "lower"}.get(verdict, verdict)
 
 
 def _flag(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
-    """Add `flags`: in what a cell differs from its baseline besides the question, as far as results tell."""
+    """Add `flags`: in what a cell's seeds differ, from each other and from its baseline, besides the question."""
     flags = []
     for cell in cells.to_dict("records"):
-        found: list[str] = []
-        asked = study.ablation(cell["ablation"])
-        mine, base = (study.finished(cell["ablation"], cell["dataset"], arm) for arm in (cell["arm"], asked["baseline"]))
-        if len(mine) and len(base):
-            for stage, what in (("pretrain", "pre-training"), ("finetune", "fine-tuning")):
-                clips = [_one(part, f"{stage}.num_clips") for part in (mine, base)]
-                if None not in clips and clips[0] != clips[1]:
-                    found.append(f"{what} budget x {clips[0] / clips[1]:.3g}")
-            for columns, what in (
-                (["evaluate.list_sha256"], "other test list"),
-                ([f"{stage}.commit" for stage in STAGES], "mixed code"),
-                ([f"{stage}.hardware" for stage in STAGES], "mixed hardware"),
-            ):
-                if len(_values(mine, columns) | _values(base, columns)) > 1:
-                    found.append(what)
-        if any(_one(mine, f"{stage}.dirty") for stage in STAGES):
-            found.append("uncommitted code")
-        if _values(mine, [f"{stage}.num_left_out" for stage in STAGES]):
-            found.append("steps left out")
-        flags.append("; ".join(found))
+        baseline = study.ablation(cell["ablation"])["baseline"]
+        mine, base = (study.finished(cell["ablation"], cell["dataset"], arm) for arm in (cell["arm"], baseline))
+        flags.append("; ".join(_differing(mine, base)) if len(mine) else "")
     cells["flags"] = flags
     return cells
 
 
+def _differing(mine: pd.DataFrame, base: pd.DataFrame) -> Iterator[str]:
+    for stage, what in (("pretrain", "pre-training"), ("finetune", "fine-tuning")):
+        own, others = (_values(part, [f"{stage}.num_clips"]) for part in (mine, base))
+        if len(own) > 1:
+            yield f"mixed {what} budgets"
+        elif len(own) == len(others) == 1 and own != others:
+            yield f"{what} budget x {own.pop() / others.pop():.3g}"
+    if apart := hidden_apart(mine, base):
+        yield apart
+    for columns, what in (
+        (["evaluate.list_sha256"], "other test list"),
+        ([f"{stage}.commit" for stage in STAGES], "mixed code"),
+        ([f"{stage}.hardware" for stage in STAGES], MIXED_HARDWARE),
+    ):
+        if len(_values(mine, columns) | _values(base, columns)) > 1:
+            yield what
+    if any(_values(mine, [f"{stage}.dirty" for stage in STAGES])):
+        yield "uncommitted code"
+    if _values(mine, [f"{stage}.num_left_out" for stage in STAGES]):
+        yield "steps left out"
+
+
+def hidden_apart(mine: pd.DataFrame, other: pd.DataFrame) -> str:
+    """Return in words that two cells of one ratio hide different shares (tubes and frames round coarsely), or ""."""
+    asked, hidden = (
+        [_values(part, [column]) for part in (mine, other)] for column in ("mask.ratio", "pretrain.mask_ratio_achieved")
+    )
+    if asked[0] != asked[1] or len(hidden[0]) != 1 or len(hidden[1]) != 1:
+        return ""
+    own, others = hidden[0].pop(), hidden[1].pop()
+    return f"hidden {own:.3f} against {others:.3f}" if abs(own - others) > SAME_SHARE else ""
+
+
 def _values(part: pd.DataFrame, columns: Sequence[str]) -> set[Any]:
     return {value for column in columns if column in part for value in _known(part[column])}
-
-
-def _one(part: pd.DataFrame, column: str) -> Any:
-    """Return the first value of a column, None where there is none."""
-    return next(_known(part[column]), None) if column in part else None
 
 
 def _known(values: pd.Series) -> Iterator[Any]:

@@ -64,7 +64,10 @@ def _detectable(shown: pd.DataFrame) -> str:
     column = "vs_baseline_detectable"
     if column not in shown or not shown[column].notna().any():
         return ""
-    least, most = f"{shown[column].min():.1f}", f"{shown[column].max():.1f}"
+    known = shown.loc[shown[column] > 0, column]
+    if known.empty:
+        return " All seeds gave the same differences to it, so what such an experiment would find is not known."
+    least, most = f"{known.min():.1f}", f"{known.max():.1f}"
     points = least if least == most else f"{least} to {most}"
     return f" Smallest difference to it that such an experiment finds in four of five cases: {points} points."
 
@@ -79,7 +82,7 @@ def _above_chance(study: Study, shown: pd.DataFrame) -> str:
     """Say which arms are above chance by an exact binomial test on the worst seed, one-sided, at 1 %."""
     failed = []
     for cell in shown[["ablation", "dataset", "arm"]].to_dict("records"):
-        rows = study.finished(cell["ablation"], cell["dataset"], cell["arm"])
+        rows = study.finished(cell["ablation"], cell["dataset"], cell["arm"]).dropna(subset=["evaluate.top1"])
         numbers = rows[["evaluate.top1", "evaluate.num_scored", "evaluate.chance"]].to_dict("records")
         worst = min(numbers, key=lambda row: row["evaluate.top1"])
         n = int(worst["evaluate.num_scored"])

@@ -6,12 +6,16 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic as made
 
-from analysis import charts, figures, plots, style
+from analysis import charts, drawing, figures, plots, style
 from analysis.collect import load_study
-from analysis.figures import OF_STUDIES, OF_TABLES, draw_all, settings_of
+from analysis.drawing import draw_all
+from analysis.figures import OF_STUDIES, OF_TABLES, settings_of
+from analysis.formats import best_floor
+from analysis.style import KINDS
 from analysis.table import cell_table
 from benchmarks.synthetic_runs import finish, of_the_paper
 from sweeps import registry
@@ -41,7 +45,7 @@ def test_many_processes_draw_the_same_files(store, tmp_path, monkeypatch):
     made.finish(store, make_plan(made.sweep()), lambda arm, seed: 50.0)
     study = load_study(store, "synthetic")
     alone = draw_all(study, cell_table(study), tmp_path / "a")
-    monkeypatch.setattr(figures, "NUM_MANY", 1)
+    monkeypatch.setattr(drawing, "NUM_MANY", 1)
     together = draw_all(study, cell_table(study), tmp_path / "b", num_workers=2)
     assert len(alone) >= 8
     assert [drawn.title for drawn in alone] == [drawn.title for drawn in together]
@@ -124,6 +128,33 @@ def test_arms_of_one_cost_have_no_figure_of_costs(paper_study, cells, ratio):
     shown = part(cells, "mask_sampling")
     drawn = OF_TABLES["cost"](paper_study, paper_study.ablation("mask_sampling"), shown.assign(hours=[1.0, ratio, 1.0, 1.0]))
     assert (drawn is not None) == (ratio == 1.2)
+
+
+@pytest.mark.parametrize("change", [{"flags": "mixed hardware"}, {"hours_apart": 1.6}])
+def test_times_that_are_the_machines_have_no_figure(paper_study, cells, change):
+    shown = part(cells, "mask_sampling").assign(hours=[1.0, 1.2, 1.0, 1.0])
+    assert OF_TABLES["cost"](paper_study, paper_study.ablation("mask_sampling"), shown.assign(**change)) is None
+
+
+def test_one_line_over_the_ratio_has_one_arm_at_each_ratio(paper_study, cells):
+    """A second question in the same table, here the decoder's depth, would make the line a zigzag."""
+    shown = part(cells, "mask_sampling")
+    asked = paper_study.ablation("mask_sampling")
+    assert OF_TABLES["ratio"](paper_study, asked, shown) is not None
+    assert OF_TABLES["ratio"](paper_study, asked, pd.concat([shown, shown.assign(arm="deeper")])) is None
+
+
+def test_losses_stand_by_their_best_floor_and_each_pretraining_once(paper_study, cells, ax):
+    first = cells[cells["dataset"] == cells["dataset"].iloc[0]]
+    kept = figures._pretrainings(paper_study, first[first["mask.kind"].notna()])
+    assert kept["pretrain"].is_unique
+    assert kept["arm"].is_unique
+    shown = kept.dropna(subset=["pretrain_loss_heldout"])
+    plots.loss_vs_floors(ax, kept)
+    marks = [x for line in ax.lines if str(line.get_label()).startswith("floor") for x in line.get_xdata()]
+    assert min(marks) >= 1.0 - 1e-9
+    points = sorted(x for line in ax.lines if line.get_label() in KINDS for x in line.get_xdata())
+    assert points == pytest.approx(sorted(shown["pretrain_loss_heldout"] / [best_floor(c) for c in shown.to_dict("records")]))
 
 
 def test_names_of_points_cover_neither_points_nor_each_other(ax):

@@ -29,6 +29,11 @@ def test_numbers_tests_and_settings(study):
     ]
 
 
+def test_a_section_that_one_arm_lacks_is_one_line(study):
+    lines = list(compare_arms(study, "tube 0.875", "scratch"))
+    assert [line.strip() for line in lines if "setting" in line] == ["setting parent.parent: set against None"]
+
+
 def test_an_arm_without_runs_says_so(store):
     made.finish(store, make_plan(made.sweep()), lambda arm, seed: None if arm == "scratch" else LEVELS[arm])
     lines = list(compare_arms(load_study(store, "synthetic"), "tube 0.5", "scratch"))

@@ -1,6 +1,7 @@
 """From the paper's own values the tables come out as the paper's: order, numbers, golden text; and marked synthetic."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic as made
 
@@ -11,9 +12,10 @@ from analysis.report import SYNTHETIC
 from analysis.table import cell_table
 from sweeps import registry
 from sweeps.scales import PRESETS
+from vmae.arms import grid_arms
 from vmae.errors import ResultsError
 from vmae.results import read_result, write_result
-from vmae.study import make_plan
+from vmae.study import Ablation, make_plan
 
 TABLE_1B = """\
 | arm | top-1 % | paper, SSV2 | vs baseline | clips seen | hours |
@@ -110,14 +112,34 @@ def rewrite(place, change):
     write_result(place.result, result)
 
 
-def flags_after(store, stage, change, facts=made.MEASURED):
-    """Flags by arm after one stage of `tube 0.5`, seed 0, was changed."""
+def flags_after(store, stage, change, facts=made.MEASURED, seeds=(1,), top1_of=lambda arm, seed: 50.0):
+    """Flags by arm after one stage of `tube 0.5` was changed in some of its two seeds."""
     plan = make_plan(made.sweep(seeds=(0, 1)))
-    made.finish(store, plan, lambda arm, seed: 50.0, facts=facts)
+    made.finish(store, plan, top1_of, facts=facts)
     cell = next(cell for cell in plan.cells if cell.arm == "tube 0.5")
-    rewrite(store.run(cell.replicates[0][stage]), change)
+    for seed in seeds:
+        rewrite(store.run(cell.replicates[seed][stage]), change)
     cells = cell_table(load_study(store, "synthetic"))
     return dict(zip(cells["arm"], cells["flags"], strict=True))
+
+
+@pytest.mark.parametrize("seeds", [(0,), (1,)])
+@pytest.mark.parametrize(
+    ("stage", "change", "flag"),
+    [
+        ("pretrain", lambda r: r.compute.update(num_clips=150), "mixed pre-training budgets"),
+        ("finetune", lambda r: r.compute.update(num_clips=50), "mixed fine-tuning budgets"),
+        ("finetune", lambda r: r.provenance.update(commit="bad"), "mixed code"),
+        ("pretrain", lambda r: r.provenance.update(gpu="a gpu"), "mixed hardware"),
+        ("pretrain", lambda r: r.provenance.update(platform="newer"), "mixed hardware"),
+        ("evaluate", lambda r: r.provenance.update(dirty=True), "uncommitted code"),
+        ("pretrain", lambda r: r.compute.update(num_left_out=1, left_out=[7]), "steps left out"),
+    ],
+)
+def test_a_table_that_mixes_says_so(store, stage, change, flag, seeds):
+    flags = flags_after(store, stage, change, seeds=seeds)
+    assert flags.pop("tube 0.5") == flag
+    assert set(flags.values()) == {""}
 
 
 @pytest.mark.parametrize(
@@ -125,16 +147,37 @@ def flags_after(store, stage, change, facts=made.MEASURED):
     [
         ("pretrain", lambda r: r.compute.update(num_clips=150), "pre-training budget x 1.5"),
         ("finetune", lambda r: r.compute.update(num_clips=50), "fine-tuning budget x 0.5"),
-        ("finetune", lambda r: r.provenance.update(commit="bad"), "mixed code"),
-        ("pretrain", lambda r: r.provenance.update(gpu="a gpu"), "mixed hardware"),
-        ("evaluate", lambda r: r.provenance.update(dirty=True), "uncommitted code"),
-        ("pretrain", lambda r: r.compute.update(num_left_out=1, left_out=[7]), "steps left out"),
     ],
 )
-def test_a_table_that_mixes_says_so(store, stage, change, flag):
-    flags = flags_after(store, stage, change)
+def test_an_arm_of_another_budget_says_how_much(store, stage, change, flag):
+    flags = flags_after(store, stage, change, seeds=(0, 1))
     assert flags.pop("tube 0.5") == flag
     assert set(flags.values()) == {""}
+
+
+def test_a_cell_that_mixes_says_so_without_its_baseline(store):
+    flags = flags_after(
+        store,
+        "evaluate",
+        lambda r: r.provenance.update(commit="bad"),
+        top1_of=lambda arm, seed: None if arm == "tube 0.875" else 50.0,
+    )
+    assert flags["tube 0.5"] == "mixed code"
+
+
+def test_arms_of_one_ratio_that_hide_different_shares_say_so(store):
+    arms = grid_arms({"pretrain.mask.kind": ("tube", "random"), "pretrain.mask.ratio": (0.9,)}, "{kind} {ratio:g}")
+    plan = make_plan(made.sweep(ablations=(Ablation("masks", made.DOC, "Table 1b", arms, "tube 0.9"),)))
+    made.finish(store, plan, lambda arm, seed: 50.0)
+    for cell in plan.cells:
+        for ids in cell.replicates.values():
+            rewrite(
+                store.run(ids["pretrain"]),
+                lambda r, hidden=0.875 if cell.arm == "tube 0.9" else 0.898: r.metrics.update(mask_ratio_achieved=hidden),
+            )
+    cells = cell_table(load_study(store, "synthetic")).set_index("arm")
+    assert cells.loc["random 0.9", "flags"] == "hidden 0.898 against 0.875"
+    assert cells.loc["tube 0.9", "flags"] == ""
 
 
 def test_a_number_that_is_none_is_counted_and_not_averaged(store):
@@ -146,6 +189,24 @@ def test_a_number_that_is_none_is_counted_and_not_averaged(store):
     assert shown.loc[shown["arm"] == "tube 0.5", "top-1 %"].item() == "50.0 ± 0.0 (n = 2, 1 NaN)"
 
 
+def test_a_lower_loss_is_called_lower_and_not_worse(store):
+    plan = make_plan(made.sweep())
+    made.finish(store, plan, lambda arm, seed: 50.0)
+    cell = next(cell for cell in plan.cells if cell.arm == "tube 0.5")
+    for seed, ids in cell.replicates.items():
+        rewrite(store.run(ids["pretrain"]), lambda r, seed=seed: r.metrics.update(loss_heldout=0.01 + 1e-5 * seed))
+    losses = cell_table(load_study(store, "synthetic"), "pretrain.loss_heldout").set_index("arm")
+    assert losses.loc["tube 0.5", "vs_baseline_verdict"] == "lower"
+
+
+def test_a_number_of_the_paper_on_other_data_names_them(cells):
+    """He et al. measured ratios on images: their number is not beside ours as one of a video data set."""
+    row = {"arm": "x", "metric": "top1", "num_seeds": 0, "state": "", "num_nan": 0, "flags": "", "paper": 84.9}
+    both = pd.DataFrame([row | {"paper_dataset": None}, row | {"paper_dataset": "IN1K"}])
+    assert list(results_table(both, "SSV2")["paper, SSV2"]) == ["84.9", "84.9 (IN1K)"]
+    assert cells.loc[cells["ablation"] == "mask_sampling", "paper_dataset"].isna().all()
+
+
 def test_another_metric_by_name(store):
     plan = make_plan(made.sweep())
     made.finish(store, plan, lambda arm, seed: 50.0)
@@ -153,5 +214,7 @@ def test_another_metric_by_name(store):
     losses = cell_table(study, "pretrain.loss_heldout").set_index("arm")
     assert losses.loc["tube 0.5", "value"] == pytest.approx(0.03)
     assert losses.loc["scratch", "num_seeds"] == 0
+    assert losses.loc["scratch", "state"] == "has no pretrain"
+    assert losses["paper"].isna().all(), "the paper's accuracies are no losses"
     with pytest.raises(ResultsError, match=r"no finished run of synthetic has metric 'top11'\. Did you mean 'top1'"):
         cell_table(study, "top11")

@@ -15,6 +15,7 @@ from analysis.report import write_report
 from analysis.style import KINDS
 from analysis.table import cell_table
 from vmae.errors import ResultsError, RunDirError
+from vmae.results import read_result, write_result
 from vmae.study import Ablation, make_plan
 
 LEVELS = {"tube 0.5": 50.0, "tube 0.875": 60.0, "random 0.5": 50.0, "random 0.875": 55.0, "frame 0.875": 20.0, "scratch": 40.0}
@@ -93,6 +94,22 @@ def test_a_table_without_scratch_says_nothing_of_it(store, tmp_path):
     assert text.count("trivial floors on held-out clips") == 2
     assert text.count("Against training from scratch") == 1
     assert re.search(r"finds in four of five cases: [\d.]+ points", text), "one difference is no range"
+
+
+def test_an_evaluation_without_a_number_leaves_the_report_whole(store, planned, tmp_path):
+    made.finish(store, planned, level)
+    place = store.run(planned.cells[0].replicates[1]["evaluate"])
+    result = read_result(place.result)
+    result.metrics["top1"] = None
+    write_result(place.result, result)
+    text = write_report(load_study(store, "synthetic"), tmp_path).file.read_text()
+    assert "(n = 2, 1 NaN)" in text
+    assert "Every arm is above chance" in text
+
+
+def test_seeds_that_agree_to_the_digit_prove_no_power(store, planned, tmp_path):
+    made.finish(store, planned, lambda arm, seed: 25.0)
+    assert "is not known" in write_report(load_study(store, "synthetic"), tmp_path).file.read_text()
 
 
 def test_an_arm_at_chance_is_named(store, planned, tmp_path):
