@@ -173,7 +173,7 @@ def _frame_after_the_drop(ax: Axes) -> None:
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
     if low > 0 and high > MANY_FOLD * low:
         ax.set_yscale("log")
-        ax.set_ylim(low / 1.2, 2.5 * high)
+        ax.set_ylim(low / 1.2, 8 * high)
     else:
         margin = 0.15 * (high - low) or 0.1 * abs(high) or 1.0
         ax.set_ylim(low - margin, high + 3 * margin)
