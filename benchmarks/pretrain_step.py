@@ -29,155 +29,21 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT))  # behind PYTHONPATH, so that another checkout can be measured with this script
 
-from vmae.config import PretrainConfig, PretrainRun  # noqa: E402
+from benchmarks.contestants import ATTENTIONS, BASE, SIZES, Size, Step, data_of, make_step  # noqa: E402
+from vmae.config import PretrainRun  # noqa: E402
 from vmae.cost import flops_per_clip  # noqa: E402
-from vmae.grid import CubeGrid  # noqa: E402
-from vmae.model.autoencoder import VideoMAE  # noqa: E402
-from vmae.model.blocks import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
-from vmae.model.formats import to_vmae  # noqa: E402
-from vmae.model.importing import load_into  # noqa: E402
-from vmae.model.masking import draw_batch  # noqa: E402
 from vmae.provenance import provenance  # noqa: E402
-from vmae.sections import DecoderConfig, EmbeddedSet, EncoderConfig, MaskConfig, OptimConfig  # noqa: E402
-from vmae.sizes import DECODERS, ENCODERS  # noqa: E402
-from vmae.train.optim import make_optimizer  # noqa: E402
-from vmae.train.setup import autocast  # noqa: E402
-
-Step = Callable[[], float]
-BASE = "transformers"
-ATTENTIONS = ("fused", "explicit")
-
-
-@dataclass(frozen=True)
-class Size:
-    """A model on clips of one geometry, in batches that fit two cores."""
-
-    encoder: EncoderConfig
-    decoder: DecoderConfig
-    grid: CubeGrid
-    batch: int
-
-    def run(self) -> PretrainRun:
-        """Return it as a pre-training: tube masks of 0.9, normalised targets."""
-        section = PretrainConfig(
-            data=EmbeddedSet(), decoder=self.decoder, mask=MaskConfig(ratio=0.9), optim=OptimConfig(batch_size=self.batch)
-        )
-        return PretrainRun(grid=self.grid, encoder=self.encoder, pretrain=section)
-
-
-SIZES = {
-    "vit_s": Size(ENCODERS["vit_s"], DECODERS["vit_s"], CubeGrid(), 4),
-    "vit_b": Size(ENCODERS["vit_b"], DECODERS["vit_b"], CubeGrid(), 2),
-    "cubes512": Size(  # what embedded videos are asked with on one GPU
-        EncoderConfig(width=192, depth=12, num_heads=3),
-        DecoderConfig(width=96, depth=4, num_heads=3),
-        CubeGrid(size_px=64, patch_px=8),
-        32,
-    ),
-}
-
-
-def their_config(grid: CubeGrid, encoder: EncoderConfig, decoder: DecoderConfig, **more: Any) -> Any:
-    """Return transformers' config of a model with this shape and our epsilon."""
-    from transformers import VideoMAEConfig
-
-    return VideoMAEConfig(
-        image_size=grid.size_px,
-        patch_size=grid.patch_px,
-        num_frames=grid.num_frames,
-        tubelet_size=grid.tubelet_frames,
-        hidden_size=encoder.width,
-        num_hidden_layers=encoder.depth,
-        num_attention_heads=encoder.num_heads,
-        intermediate_size=4 * encoder.width,
-        decoder_hidden_size=decoder.width,
-        decoder_num_hidden_layers=decoder.depth,
-        decoder_num_attention_heads=decoder.num_heads,
-        decoder_intermediate_size=4 * decoder.width,
-        layer_norm_eps=1e-6,
-        **more,
-    )
-
-
-def with_our_epsilon(model: nn.Module) -> nn.Module:
-    """Return transformers' model with 1e-6 everywhere: decoder.norm and fc_norm keep 1e-5 whatever the config says."""
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = 1e-6
-    return model
-
-
-def their_model(run: PretrainRun) -> nn.Module:
-    """Return transformers' model with this run's shape; its defaults would be another model in four places."""
-    from transformers import VideoMAEForPreTraining
-
-    config = their_config(run.grid, run.encoder, run.masked.decoder, use_mean_pooling=False, norm_pix_loss=True)
-    return with_our_epsilon(VideoMAEForPreTraining(config))
-
-
-@dataclass(frozen=True)
-class Data:
-    """Clips as either side wants them, and the masks."""
-
-    ours: Tensor
-    theirs: Tensor
-    hidden: Tensor
-
-
-def data_of(run: PretrainRun, batch: int, device: torch.device) -> Data:
-    """Return random clips and drawn masks, the same at every call."""
-    g = run.grid
-    clips = torch.rand(batch, 3, g.num_frames, g.size_px, g.size_px, generator=torch.Generator().manual_seed(0))
-    mean, std = (torch.tensor(values)[:, None, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    hidden = torch.from_numpy(draw_batch(run.masked.mask, g, 0, 0, range(batch)))
-    theirs = ((clips - mean) / std).transpose(1, 2).contiguous()
-    return Data(clips.to(device), theirs.to(device), hidden.to(device))
-
-
-def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: torch.device) -> Step:
-    """Return one training step of contestant `name`, which gives its loss; all start from the same weights."""
-    torch.manual_seed(1)
-    theirs = their_model(run)
-    model = theirs
-    if name.startswith("vmae"):
-        model = VideoMAE(run)
-        load_into(model, to_vmae(theirs.state_dict(), "huggingface", run.grid.tubelet_frames), min_share=1.0)
-        asked = name.rpartition(" ")[2]
-        if asked in ATTENTIONS:
-            from vmae.runtime import RuntimeConfig  # earlier checkouts, measured without this, have neither
-            from vmae.train.setup import arranged
-
-            arranged(model, RuntimeConfig(attention=asked))
-    model.to(device).train()
-    optimizer = make_optimizer(model, run.masked.optim)
-    called = torch.compile(model) if name.endswith("compiled") else model
-
-    def step() -> float:
-        with autocast(precision, device):
-            loss = (
-                called(data.ours, data.hidden)
-                if name.startswith("vmae")
-                else called(data.theirs, bool_masked_pos=data.hidden).loss
-            )
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.detach()  # type: ignore[no-any-return]
-
-    return step
 
 
 def timed(step: Step, device: torch.device) -> float:

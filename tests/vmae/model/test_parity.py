@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification
 
-from benchmarks.pretrain_step import their_config, with_our_epsilon
+from benchmarks.contestants import their_config, with_our_epsilon
 from vmae.config import FinetuneConfig, FinetuneRun, PretrainConfig, PretrainRun
 from vmae.grid import CubeGrid
 from vmae.model.autoencoder import VideoMAE
