@@ -177,7 +177,8 @@ def _check_cube(checkpoint: Checkpoint, grid: CubeGrid) -> None:
 def load_imported(model: nn.Module, imported: ImportedWeights, grid: CubeGrid) -> list[str]:
     """Start a classifier from a file as the released fine-tuning does: encoder without its final norm, head if it fits.
 
-    Returns the report's lines. Raises CheckpointError if the file is not the one that was planned with, or does not fit.
+    Returns the report's lines. Raises CheckpointError if the file is not the one that was planned with, does not fit, or lacks
+    any tensor of the encoder: what is left of it would be judged as if it were whole.
     """
     path = Path(imported.path)
     if (found := file_sha256(path)) != imported.sha256:
@@ -188,6 +189,7 @@ def load_imported(model: nn.Module, imported: ImportedWeights, grid: CubeGrid) -
     own = set(model.state_dict())
     left = () if "encoder.norm.weight" in own else ("encoder.norm.",)  # a probe keeps the final norm
     wanted = {n: t for n, t in weights.items() if n.startswith(("encoder.", "fc_norm.", "head.")) and not n.startswith(left)}
-    num_encoder = sum(name.startswith("encoder.") for name in own)
-    report = load_into(model, wanted, num_encoder / len(own), str(path))
+    report = load_into(model, wanted, min_share=0.0, source=str(path))
+    if lacking := [name for name in report.missing if name.startswith("encoder.")]:
+        raise CheckpointError(f"{path} lacks {len(lacking)} of the encoder's tensors: {_some(lacking)}")
     return [f"{imported.name} ({checkpoint.format}, {path.name})", *report.lines()]

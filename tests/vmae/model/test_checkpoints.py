@@ -20,7 +20,7 @@ from vmae.model.classifier import Classifier
 from vmae.model.cubes import cut
 from vmae.model.describe import describe
 from vmae.model.formats import from_vmae, to_vmae
-from vmae.model.importing import load_into, read_checkpoint
+from vmae.model.importing import load_imported, load_into, read_checkpoint
 from vmae.sections import ImportedWeights
 from vmae.sizes import DECODERS, ENCODERS
 from vmae.train.checkpoint import save_weights
@@ -262,6 +262,18 @@ def test_a_fine_tuning_starts_from_imported_weights(wide, store, runtime, tmp_pa
     torch.save({"model": released_finetuning()}, file)
     with pytest.raises(CheckpointError, match="is another file than planned"):
         run_chain(store, imported.replace({"finetune.seed": 5}), runtime, upto="finetune")
+
+
+@pytest.mark.parametrize("gone", [["blocks.1.norm1.weight"], ["patch_embed.proj.bias"], ["blocks.0.attn.q_bias", "blocks.0.attn.v_bias"]])
+def test_an_encoder_with_a_hole_is_refused_whatever_else_fits(wide, tmp_path, gone):
+    """Head and norm that fit do not make up for it."""
+    run, file = wide.runs()[1], tmp_path / "theirs.pth"
+    whole = released_finetuning(classes=8)
+    torch.save({"model": whole}, file)
+    load_imported(Classifier(run), ImportedWeights(**planned(file)), run.grid)
+    torch.save({"model": {name: tensor for name, tensor in whole.items() if name not in gone}}, file)
+    with pytest.raises(CheckpointError, match=r"theirs\.pth lacks 1 of the encoder's tensors: encoder\."):
+        load_imported(Classifier(run), ImportedWeights(**planned(file)), run.grid)
 
 
 def test_image_weights_start_a_fine_tuning(wide, store, runtime, tmp_path):
