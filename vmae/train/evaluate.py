@@ -18,9 +18,9 @@ from vmae.config import EvaluateRun
 from vmae.data.augment import to_float
 from vmae.data.clips import load
 from vmae.data.frames import FrameSource
-from vmae.data.source import chosen_of, manifest_of
+from vmae.data.source import Chosen, chosen_of, manifest_of
 from vmae.data.views import TestBatch, TestBatches, Views
-from vmae.errors import DataError, Interrupted
+from vmae.errors import CheckpointError, DataError, Interrupted
 from vmae.files import write_atomic
 from vmae.model.classifier import Classifier
 from vmae.runs import RunDir
@@ -31,6 +31,7 @@ from vmae.train.setup import autocast
 from vmae.train.training import Outcome, Place
 
 CLIPS_PER_BATCH = 64
+NUM_SHOWN = 5
 KNN_TEMPERATURE = 0.07  # weights exp(similarity / temperature), as DINO's (arXiv:2104.14294)
 Rows = list[tuple[int, list[float]]]
 
@@ -41,6 +42,8 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
 
     Metrics: `top1` and `top5` in percent of the videos scored, `top1_se` the binomial standard error, `num_scored`,
     `num_expected`, and the videos that could not be read.
+
+    Raises DataError where no video can be read, CheckpointError where what the model says of one is not finite, Interrupted.
     """
     config, trained, world = run.evaluate, run.parent, place.world
     manifest = manifest_of(trained.finetune.data, place.runtime)
@@ -66,9 +69,11 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     scored, unread = sorted(found.rows), sorted(found.unread)
     if not scored:
         raise DataError(f"not one of {len(source)} {config.split} videos can be read; the first: {unread[0][1]}")
+    _refuse_not_finite(scored, asked, parent)
     if config.knn:
         bank, known_videos = Found(), chosen_of(manifest, "train", trained.finetune.subset, place.runtime)
         mean_over_views(compute, known_videos.frames, reading, place, bank, lambda: _save(place, found, manifest.list_sha256))
+        _refuse_not_finite(bank.rows, known_videos, parent)
         assert trained.finetune.data.num_classes is not None
         scored = nearest(sorted(bank.rows), known_videos.labels, scored, config.knn, trained.finetune.data.num_classes)
     rows = [(video, labels[video], probabilities) for video, probabilities in scored]
@@ -155,6 +160,17 @@ def _rows(compute: Callable[[Tensor], Tensor], batch: TestBatch, world: World) -
     found = compute(to_float(batch.clips, world.device)).unflatten(0, (len(batch.videos), -1))
     rows: list[list[float]] = found.mean(dim=1).cpu().tolist()
     return rows
+
+
+def _refuse_not_finite(rows: Rows, videos: Chosen, parent: RunDir) -> None:
+    """Raise CheckpointError if a row holds NaN or infinity, which no comparison of scores would notice."""
+    bad = sorted(videos.rows[video].path for video, row in rows if not all(map(math.isfinite, row)))
+    if bad:
+        more = f" and {len(bad) - NUM_SHOWN} more" if len(bad) > NUM_SHOWN else ""
+        raise CheckpointError(
+            f"{parent.weights}: what this model says of {len(bad)} of {len(rows)} videos is not finite: "
+            f"{', '.join(bad[:NUM_SHOWN])}{more}"
+        )
 
 
 def _save(place: Place, found: Found, list_sha256: str) -> None:

@@ -4,6 +4,7 @@ import csv
 import shutil
 
 import pytest
+import safetensors.torch
 import torch
 from helpers import run_chain
 from hypothesis import given
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score
 
 from vmae.data.embedded import embedded_dir
-from vmae.errors import DataError
+from vmae.errors import CheckpointError, DataError
+from vmae.identity import run_id
 from vmae.runs import Store
 from vmae.train.evaluate import _top
 
@@ -28,6 +30,20 @@ def test_top_k_agrees_with_scikit_learn(seed, k):
 def test_a_constant_prediction_is_not_right_for_all():
     rows = [(i, i % 4, [0.25] * 4) for i in range(8)]
     assert _top(rows, 1) == 0.25
+
+
+@pytest.mark.parametrize("knn", [None, 3])
+def test_a_broken_model_is_an_error_and_no_score(knn, recipe, store, runtime):
+    """NaN is larger than nothing, so that every label would stand first."""
+    broken = recipe.replace({"pretrain": None, "evaluate.knn": knn})
+    weights = store.run(run_chain(store, broken, runtime, upto="finetune")["finetune"].run_id).weights
+    tensors = safetensors.torch.load_file(weights)
+    tensors["encoder.embed.proj.bias"][0] = float("nan")
+    safetensors.torch.save_file(tensors, weights)
+    with pytest.raises(CheckpointError, match=r"of 32 of 32 videos is not finite: .*00000\.mp4.* and 27 more"):
+        run_chain(store, broken, runtime)
+    evaluation = next(run for run in broken.runs() if run.stage == "evaluate")
+    assert store.run(run_id(evaluation)).read_result() is None
 
 
 @pytest.fixture
