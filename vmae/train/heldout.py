@@ -9,9 +9,11 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from vmae.config import PretrainConfig
+from vmae.config import PretrainConfig, PretrainSection
 from vmae.data.augment import to_float
 from vmae.data.frames import FrameSource
+from vmae.data.manifest import Manifest
+from vmae.data.source import frames_of
 from vmae.data.views import Views
 from vmae.errors import DataError
 from vmae.files import write_atomic
@@ -22,6 +24,7 @@ from vmae.model.floors import trivial_predictions
 from vmae.model.masking import draw_batch, draw_kept_batch
 from vmae.model.targets import cube_statistics, denormalise, frames_to_predict
 from vmae.results import FLOORS
+from vmae.runtime import RuntimeConfig
 from vmae.train.distributed import World
 from vmae.train.setup import autocast
 
@@ -31,42 +34,66 @@ NUM_SHOWN = 4
 
 @dataclass(frozen=True)
 class Heldout:
-    """Held-out clips with their masks: uint8 [B, C, T, H, W] as read, hidden and kept bool [B, N]; `missing` are unread."""
+    """Held-out clips with their masks: uint8 [B, C, T, H, W] as read, hidden and kept bool [B, N]."""
 
     clips: Tensor
     hidden: Tensor
     kept: Tensor | None
-    missing: int
+
+
+def open_heldout(manifest: Manifest, config: PretrainSection, grid: CubeGrid, runtime: RuntimeConfig) -> FrameSource:
+    """Open the videos that will judge a pre-training, before it is paid for; DataError if not one of them can be read."""
+    source = frames_of(manifest, config.heldout_split, runtime)
+    reading = Views(grid.num_frames, config.clip.frame_stride, grid.size_px)
+    reason = None
+    for video in range(len(source)):
+        try:
+            reading.of(source, video)
+            return source
+        except DataError as error:
+            reason = reason or str(error)
+    raise none_readable(config.heldout_split, len(source), reason)
+
+
+def none_readable(split: str, num_videos: int, reason: str | None) -> DataError:
+    """Return the error of a split none of whose videos can be read, the first one for `reason`."""
+    return DataError(f"not one of {num_videos} {split} videos can be read; the first: {reason}")
 
 
 def heldout_batches(
     source: FrameSource, config: PretrainConfig, grid: CubeGrid, world: World, batch_size: int = 64
 ) -> list[Heldout]:
-    """Return the centre clip of every held-out video once, with the masks of (seed, video)."""
+    """Return the centre clip of every held-out video once, with the masks of (seed, video).
+
+    A video that cannot be read is left out; DataError if that is all of them.
+    """
     reading = Views(*config.reading(grid), grid.size_px)
-    batches = []
+    batches, reason = [], None
     for first in range(0, len(source), batch_size):
         clips, videos = [], []
         for video in range(first, min(first + batch_size, len(source))):
             try:
                 clips.append(reading.of(source, video)[0][0])
                 videos.append(video)
-            except DataError:
-                continue
+            except DataError as error:
+                reason = reason or str(error)
         if videos:
             hidden = torch.from_numpy(draw_batch(config.mask, grid, config.seed, MASK_EPOCH, videos)).to(world.device)
             kept = None
             if config.decoder_mask.kind != "none":
                 drawn = draw_kept_batch(config.decoder_mask, grid, config.seed, MASK_EPOCH, videos)
                 kept = torch.from_numpy(drawn).to(world.device)
-            missing = min(batch_size, len(source) - first) - len(videos)
-            batches.append(Heldout(torch.stack(clips), hidden, kept, missing))
+            batches.append(Heldout(torch.stack(clips), hidden, kept))
+    if not batches:
+        raise none_readable(config.heldout_split, len(source), reason)
     return batches
 
 
 @torch.no_grad()
-def judge(model: VideoMAE, batches: list[Heldout], config: PretrainConfig, world: World) -> dict[str, object]:
+def judge(model: VideoMAE, batches: list[Heldout], num_videos: int, config: PretrainConfig, world: World) -> dict[str, object]:
     """Return the held-out loss, the trivial floors, whether the loss beats the best floor, and the masking ratio achieved.
+
+    Of `num_videos` held-out videos those that are in no batch are counted as missing.
 
     `beats_floors` is true if the paired difference per clip to the best floor (the one with the lowest mean) has a 95 % t
     interval below zero; `floor_gap` is that difference's mean and `floor_gap_ci` the half width.
@@ -96,7 +123,7 @@ def judge(model: VideoMAE, batches: list[Heldout], config: PretrainConfig, world
         "best_floor": best,
         **below_floor(gaps),
         "num_heldout": len(gaps),
-        "num_heldout_missing": sum(batch.missing for batch in batches),
+        "num_heldout_missing": num_videos - len(gaps),
         "mask_ratio_achieved": float(hidden.mean()),
         "num_visible_cubes": float((1 - hidden).sum(dim=1).mean()),
     }

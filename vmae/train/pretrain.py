@@ -6,11 +6,11 @@ from vmae.config import PretrainRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
 from vmae.data.frames import FrameSource
-from vmae.data.source import chosen_of, frames_of, manifest_of
+from vmae.data.source import chosen_of, manifest_of
 from vmae.model.autoencoder import VideoMAE
 from vmae.train.checkpoint import save_weights
 from vmae.train.distributed import World
-from vmae.train.heldout import heldout_batches, judge, save_reconstruction
+from vmae.train.heldout import heldout_batches, judge, open_heldout, save_reconstruction
 from vmae.train.setup import INIT_STEP, autocast, seed_step
 from vmae.train.training import Outcome, Place, Training
 
@@ -18,10 +18,12 @@ from vmae.train.training import Outcome, Place, Training
 def pretrain(run: PretrainRun, place: Place) -> Outcome:
     """Train to the end; leave weights and a reconstruction in the run directory.
 
-    Raises Interrupted after saving if asked to stop, DivergedError at a loss that is not finite.
+    Raises Interrupted after saving if asked to stop, DivergedError at a loss that is not finite, DataError before training where
+    no held-out video can be read.
     """
     config, world = run.masked, place.world
     manifest = manifest_of(config.data, place.runtime)
+    judging = open_heldout(manifest, config, run.grid, place.runtime)
     videos = chosen_of(manifest, "pretrain", config.subset, place.runtime)
     batches = train_batches(run, videos.frames, world)
     seed_step(config.seed, INIT_STEP, rank=0)
@@ -43,10 +45,11 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     whole = training.whole(lambda: VideoMAE(run))
     assert isinstance(whole, VideoMAE)
     if world.is_main:
-        heldout = heldout_batches(frames_of(manifest, config.heldout_split, place.runtime), config, run.grid, world)
-        metrics = judge(whole, heldout, config, world) | {"num_videos": len(videos.rows), "list_sha256": videos.list_sha256}
+        save_weights(place.run_dir.weights, whole)  # before judging, whatever comes of that
+        heldout = heldout_batches(judging, config, run.grid, world)
+        metrics = judge(whole, heldout, len(judging), config, world)
+        metrics |= {"num_videos": len(videos.rows), "list_sha256": videos.list_sha256}
         save_reconstruction(place.run_dir.reconstruction, whole, heldout[0], config, world)
-        save_weights(place.run_dir.weights, whole)
     return Outcome(metrics, training.compute(run.grid.num_cubes - config.mask.num_hidden(run.grid)))
 
 

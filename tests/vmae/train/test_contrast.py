@@ -13,7 +13,7 @@ from ranks import run_as_torchrun_does
 
 from vmae.arms import As
 from vmae.cost import flops_per_clip, num_clips
-from vmae.errors import ConfigError, Interrupted
+from vmae.errors import ConfigError, DataError, Interrupted
 from vmae.identity import run_id
 from vmae.interrupt import StopFlag
 from vmae.job import work
@@ -21,6 +21,8 @@ from vmae.model.contrast import BatchNorm, MoCo, contrast, momentum_at
 from vmae.results import read_metrics
 from vmae.runs import Store
 from vmae.train.checkpoint import load_weights
+from vmae.train.contrast import full_batches, judge
+from vmae.train.distributed import World
 
 ALTERNATIVES = {
     "seed": 1,
@@ -126,6 +128,68 @@ def test_a_chain_runs_and_says_what_it_reached(finished):
     assert results["evaluate"].metrics["num_scored"] == 32
     weights = load_weights(store.run(results["pretrain"].run_id).weights)
     assert any(not torch.equal(weights[f"encoder.{n[12:]}"], w) for n, w in weights.items() if n.startswith("key_encoder."))
+
+
+@given(st.integers(1, 40), st.integers(1, 9))
+def test_batches_are_full_and_each_pair_is_new_once(num_pairs, size):
+    pairs = [torch.tensor([2 * i, 2 * i + 1]) for i in range(num_pairs)]
+    batches = list(full_batches(iter(pairs), size))
+    assert {len(clips) for clips, _ in batches} == {2 * min(size, num_pairs)}
+    assert all(len(clips.unique()) == len(clips) for clips, _ in batches), "no video is its own negative"
+    assert torch.equal(torch.cat([clips[-num_new:] for clips, num_new in batches]), torch.cat(pairs))
+
+
+class Untrained(torch.nn.Module):
+    """Says of a clip what its pixels are, so that two clips of a video resemble each other."""
+
+    def features(self, clips):
+        return torch.nn.functional.normalize(clips.mean(dim=(1, 2)).flatten(1), dim=1)
+
+    def forward(self, clips):
+        return self.features(clips), self.features(clips)
+
+
+class Some:
+    """Videos of noise, one start each, of which those in `gone` cannot be read."""
+
+    equal_frames = None
+    bad: dict = {}
+
+    def __init__(self, count, gone=()):
+        self.gone = set(gone)
+        self.videos = np.random.default_rng(0).integers(0, 256, (count, 16, 32, 32, 3), dtype=np.uint8)
+
+    def __len__(self):
+        return len(self.videos)
+
+    def read(self, video, choose):
+        if video in self.gone:
+            raise DataError(f"{video} is gone")
+        return self.videos[video][choose(16)]
+
+
+def judged(recipe, source):
+    run = recipe.replace({"pretrain.clip.roll": True}).runs()[0]
+    return judge(Untrained(), run, run.pretrain, source, World(0, 1, torch.device("cpu")))
+
+
+def test_unreadable_heldout_videos_are_left_out_and_counted(recipe):
+    found = judged(recipe, Some(100, gone=range(0, 100, 10)))
+    assert (found["num_heldout"], found["num_heldout_missing"]) == (90, 10), "none replaced, none of the rest dropped"
+    assert found["retrieval_chance"] == pytest.approx(100 / 64)
+    assert judged(recipe, Some(20, gone=[3]))["floor_chance"] == pytest.approx(math.log(19))
+    with pytest.raises(DataError, match=r"not one of 5 holdout videos can be read; .* is gone"):
+        judged(recipe, Some(5, gone=range(5)))
+
+
+def test_the_interval_is_over_videos_not_clips(recipe, monkeypatch):
+    """The two clips of a video are not independent: doubled rows would make any interval too narrow."""
+    seen = []
+    monkeypatch.setattr("vmae.train.contrast.below_floor", lambda gaps: seen.append(gaps) or {})
+    source = Some(64)
+    found = judged(recipe, source)
+    assert len(seen[0]) == len(source) == found["num_heldout"]
+    assert seen[0].mean() == pytest.approx(found["loss_heldout"] - found["floor_chance"])
 
 
 def test_interrupted_equals_uninterrupted(finished, recipe, tmp_path, runtime):
