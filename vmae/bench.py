@@ -26,7 +26,7 @@ from vmae.runtime import RuntimeConfig
 from vmae.train.distributed import World
 from vmae.train.optim import make_optimizer
 from vmae.train.pretrain import train_batches
-from vmae.train.setup import INIT_STEP, arranged, autocast, naming_memory, seed_step
+from vmae.train.setup import arranged, autocast, naming_memory, seed_init
 
 PEAK_SIZES = {"cpu": 1024, "cuda": 8192}
 PEAK_REPEATS = 5
@@ -107,7 +107,7 @@ class Stepper:
 
     def __init__(self, run: PretrainRun, runtime: RuntimeConfig, world: World) -> None:
         self.run, self.world = run, world
-        seed_step(run.masked.seed, INIT_STEP, rank=0)
+        seed_init(run.masked.seed)
         self.model = VideoMAE(run).to(world.device).train()
         self.called = arranged(self.model, runtime)
         self.optimizer = make_optimizer(self.model, run.masked.optim)

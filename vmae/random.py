@@ -15,6 +15,7 @@ class Purpose(IntEnum):
     DECODER_MASK = 4
     MIX = 5
     SUBSET = 6
+    DROP = 7
 
 
 def stream(seed: int, purpose: Purpose, epoch: int, sample: int = 0) -> np.random.Generator:

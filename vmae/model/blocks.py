@@ -6,7 +6,6 @@ released q_bias and v_bias load as (q, 0, v).
 
 from functools import partial
 
-import numpy as np
 import torch
 from timm.layers import trunc_normal_
 from timm.models.vision_transformer import Block as TimmBlock
@@ -26,12 +25,21 @@ class Block(TimmBlock):  # type: ignore[misc]
 
     kernel = "auto"
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, num_skipped: int = 0) -> Tensor:
-        """[B, L, D] -> [B, L - num_skipped, D]: what all tokens get, without queries, projection and MLP of the first ones."""
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, num_skipped: int = 0, path_scales: Tensor | None = None
+    ) -> Tensor:
+        """[B, L, D] -> [B, L - num_skipped, D]: what all tokens get, without queries, projection and MLP of the first ones.
+
+        Args:
+            path_scales: [B, 2], what attention and MLP of each clip are multiplied by (drop path); None: nothing.
+        """
         mixed = attend(self.attn, self.norm1(x), attn_mask, num_skipped, self.kernel)
-        x = x[:, num_skipped:] + self.drop_path1(self.ls1(mixed))
-        result: Tensor = x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
-        return result
+        x = x[:, num_skipped:] + _scaled(mixed, path_scales, 0)
+        return x + _scaled(self.mlp(self.norm2(x)), path_scales, 1)
+
+
+def _scaled(x: Tensor, path_scales: Tensor | None, path: int) -> Tensor:
+    return x if path_scales is None else x * path_scales[:, path, None, None].to(x.dtype)
 
 
 def blocks_of(model: nn.Module) -> list[Block]:
@@ -39,19 +47,11 @@ def blocks_of(model: nn.Module) -> list[Block]:
     return [module for module in model.modules() if isinstance(module, Block)]
 
 
-def make_blocks(config: EncoderConfig, drop_path_rate: float = 0.0) -> nn.ModuleList:
-    """Return `config.depth` pre-norm blocks; drop path grows linearly from 0 to `drop_path_rate`."""
-    rates = np.linspace(0, drop_path_rate, config.depth).tolist()
+def make_blocks(config: EncoderConfig) -> nn.ModuleList:
+    """Return `config.depth` pre-norm blocks."""
     return nn.ModuleList(
-        Block(
-            config.width,
-            config.num_heads,
-            mlp_ratio=config.mlp_ratio,
-            qkv_bias=True,
-            drop_path=rate,
-            norm_layer=LayerNorm,
-        )
-        for rate in rates
+        Block(config.width, config.num_heads, mlp_ratio=config.mlp_ratio, qkv_bias=True, norm_layer=LayerNorm)
+        for _ in range(config.depth)
     )
 
 
@@ -125,19 +125,25 @@ class CubeEmbedding(nn.Module):
 class Encoder(nn.Module):
     """Joint space-time attention over the cubes it is given."""
 
-    def __init__(self, grid: CubeGrid, config: EncoderConfig, *, final_norm: bool, drop_path_rate: float = 0.0) -> None:
+    def __init__(self, grid: CubeGrid, config: EncoderConfig, *, final_norm: bool) -> None:
         super().__init__()
         self.grid, self.width = grid, config.width
         self.embed = CubeEmbedding(grid, config.width)
         self.positions = Positions(grid, config)
-        self.blocks = make_blocks(config, drop_path_rate)
+        self.blocks = make_blocks(config)
         self.norm = LayerNorm(config.width) if final_norm else nn.Identity()
 
-    def forward(self, cubes: Tensor, index: Tensor | None = None, attention: Tensor | None = None) -> Tensor:
-        """[B, K, P] cubes at `index` [B, K] (None: all in order), attending where `attention` says (None: all) -> [B, K, D]."""
+    def forward(
+        self, cubes: Tensor, index: Tensor | None = None, attention: Tensor | None = None, path_scales: Tensor | None = None
+    ) -> Tensor:
+        """[B, K, P] cubes at `index` [B, K] (None: all in order), attending where `attention` says (None: all) -> [B, K, D].
+
+        Args:
+            path_scales: [B, depth, 2], of each clip and block, see Block.
+        """
         x = self.embed(cubes) + self.positions(index)
-        for block in self.blocks:
-            x = block(x, attn_mask=attention)
+        for number, block in enumerate(self.blocks):
+            x = block(x, attn_mask=attention, path_scales=None if path_scales is None else path_scales[:, number])
         encoded: Tensor = self.norm(x)
         return encoded
 

@@ -34,13 +34,12 @@ class Classifier(nn.Module):
         super().__init__()
         assert run.finetune.data.num_classes is not None
         self.grid, self.is_probe = run.grid, run.finetune.probe != "none"
-        self.encoder = Encoder(run.grid, run.encoder, final_norm=self.is_probe, drop_path_rate=run.finetune.drop_path_rate)
+        self.encoder = Encoder(run.grid, run.encoder, final_norm=self.is_probe)
         self.pool: nn.Module = Mean()
         if run.finetune.probe == "attentive":
             e = run.encoder
             self.pool = AttentionPoolLatent(e.width, num_heads=e.num_heads, mlp_ratio=e.mlp_ratio, norm_layer=LayerNorm)
         self.fc_norm = LayerNorm(run.encoder.width, elementwise_affine=run.finetune.probe != "linear")
-        self.head_dropout = nn.Dropout(run.finetune.head_dropout)
         self.head = nn.Linear(run.encoder.width, run.finetune.data.num_classes)
         self.encoder.blocks.apply({"trunc_normal": init_trunc_normal, "xavier": init_xavier}[run.finetune.init])
         trunc_normal_(self.head.weight, std=0.02)
@@ -49,11 +48,19 @@ class Classifier(nn.Module):
             self.head.weight.mul_(HEAD_INIT_SCALE)
         self.encoder.requires_grad_(not self.is_probe)
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """[B, C, T, H, W] -> [B, num_classes]."""
+    def forward(self, clips: Tensor, path_scales: Tensor | None = None, feature_scales: Tensor | None = None) -> Tensor:
+        """[B, C, T, H, W] -> [B, num_classes].
+
+        The model draws nothing itself: what a training leaves out of it comes as factors, as `vmae.train.dropping` draws them.
+
+        Args:
+            path_scales: [B, depth, 2], of the encoder's blocks (drop path).
+            feature_scales: [B, D], of what the head sees (dropout).
+        """
         with torch.no_grad() if self.is_probe else nullcontext():
-            encoded = self.encoder(cut(clips, self.grid))
-        logits: Tensor = self.head(self.head_dropout(self.fc_norm(self.pool(encoded))))
+            encoded = self.encoder(cut(clips, self.grid), path_scales=path_scales)
+        features = self.fc_norm(self.pool(encoded))
+        logits: Tensor = self.head(features if feature_scales is None else features * feature_scales.to(features.dtype))
         return logits
 
     def features(self, clips: Tensor) -> Tensor:

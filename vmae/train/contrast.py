@@ -17,7 +17,7 @@ from vmae.model.contrast import MoCo, contrast, momentum_at
 from vmae.train.checkpoint import save_weights
 from vmae.train.distributed import World
 from vmae.train.heldout import MASK_EPOCH, below_floor, none_readable, open_heldout
-from vmae.train.setup import INIT_STEP, autocast, seed_step
+from vmae.train.setup import autocast, seed_init
 from vmae.train.training import Outcome, Place, Training
 
 HELDOUT_BATCH = 64
@@ -37,7 +37,7 @@ def pretrain_contrast(run: PretrainRun, place: Place) -> Outcome:
     judging = open_heldout(manifest, config, run.grid, place.runtime)
     videos = chosen_of(manifest, "pretrain", config.subset, place.runtime)
     batches = _batches(run, config, videos.frames, config.optim.batch_size, world.rank, world.size)
-    seed_step(config.seed, INIT_STEP, rank=0)
+    seed_init(config.seed)
     model = MoCo(run).to(world.device)
     training = Training("contrast", model, config.optim, batches, place)
     if (place.runtime.micro_batch_size or training.clips_per_rank) < training.clips_per_rank:

@@ -13,8 +13,9 @@ from vmae.model.formats import images_to_clips
 from vmae.model.importing import load_imported
 from vmae.runs import RunDir
 from vmae.train.checkpoint import load_weights, save_weights
+from vmae.train.dropping import Dropped, Dropping
 from vmae.train.mixing import Mixer
-from vmae.train.setup import INIT_STEP, autocast, seed_step
+from vmae.train.setup import autocast, seed_init
 from vmae.train.training import Outcome, Place, Training
 
 
@@ -40,7 +41,7 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
         rank=world.rank,
         num_ranks=world.size,
     )
-    seed_step(config.seed, INIT_STEP, rank=0)
+    seed_init(config.seed)
     model = Classifier(run)
     loaded: list[str] = []
     if parent is not None:
@@ -56,14 +57,16 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
         raise ConfigError(f"finetune.mix pairs clips: {training.clips_per_rank} on each of {world.size} ranks; it must be even")
     assert config.data.num_classes is not None
     mixer = Mixer(config.mix, config.data.num_classes, config.label_smoothing, config.seed)
+    dropping, places = Dropping(run, batches.clips_per_step), batches.places(world.rank)
     for batch in training.steps():
         assert batch.labels is not None
         labels = batch.labels.to(world.device)
         clips, wanted = mixer(to_float(batch.clips, world.device), labels, training.progress.step)
+        dropped = dropping(training.progress.step, places, world.device)
 
-        def loss_of(part: slice, clips: Tensor = clips, wanted: Tensor = wanted) -> Tensor:
+        def loss_of(part: slice, clips: Tensor = clips, wanted: Tensor = wanted, dropped: Dropped = dropped) -> Tensor:
             with autocast(config.precision, world.device):
-                logits = training.parallel(clips[part])
+                logits = training.parallel(clips[part], *dropped.of(part))
             return F.cross_entropy(logits.float(), wanted[part])
 
         training.update(loss_of)

@@ -11,7 +11,7 @@ from vmae.model.autoencoder import VideoMAE
 from vmae.train.checkpoint import save_weights
 from vmae.train.distributed import World
 from vmae.train.heldout import heldout_batches, judge, open_heldout, save_reconstruction
-from vmae.train.setup import INIT_STEP, autocast, seed_step
+from vmae.train.setup import autocast, seed_init
 from vmae.train.training import Outcome, Place, Training
 
 
@@ -26,7 +26,7 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     judging = open_heldout(manifest, config, run.grid, place.runtime)
     videos = chosen_of(manifest, "pretrain", config.subset, place.runtime)
     batches = train_batches(run, videos.frames, world)
-    seed_step(config.seed, INIT_STEP, rank=0)
+    seed_init(config.seed)
     model = VideoMAE(run).to(world.device)
     training = Training("pretrain", model, config.optim, batches, place)
     for batch in training.steps():

@@ -23,7 +23,7 @@ from vmae.train.checkpoint import load_checkpoint, save_checkpoint
 from vmae.train.distributed import World
 from vmae.train.optim import make_optimizer, make_schedule
 from vmae.train.progress import Clock, TrainingLog
-from vmae.train.setup import arranged, naming_memory, seed_step
+from vmae.train.setup import arranged, naming_memory
 from vmae.train.sharding import gathered, shard
 
 
@@ -90,7 +90,7 @@ class Training:
         self._saved_s, self._saved_step, self._is_back = self.progress.train_s, self.progress.step, False
 
     def steps(self) -> Iterator[ClipBatch]:
-        """Yield the batch of each remaining step, with learning rate and noise set for it.
+        """Yield the batch of each remaining step, with the learning rate set for it.
 
         Between steps: log, checkpoint, and Interrupted after saving if any rank was asked to stop.
         """
@@ -110,7 +110,6 @@ class Training:
             else:
                 self.model.train()
                 self.schedule.step_update(self.progress.step)
-                seed_step(self.data.seed, self.progress.step, world.rank)
                 yield batch
             is_due = self.progress.train_s - self._saved_s >= runtime.checkpoint_every_s
             stop_here, save_here = world.any(self.place.stop.requested, is_due)

@@ -264,7 +264,9 @@ def test_a_fine_tuning_starts_from_imported_weights(wide, store, runtime, tmp_pa
         run_chain(store, imported.replace({"finetune.seed": 5}), runtime, upto="finetune")
 
 
-@pytest.mark.parametrize("gone", [["blocks.1.norm1.weight"], ["patch_embed.proj.bias"], ["blocks.0.attn.q_bias", "blocks.0.attn.v_bias"]])
+@pytest.mark.parametrize(
+    "gone", [["blocks.1.norm1.weight"], ["patch_embed.proj.bias"], ["blocks.0.attn.q_bias", "blocks.0.attn.v_bias"]]
+)
 def test_an_encoder_with_a_hole_is_refused_whatever_else_fits(wide, tmp_path, gone):
     """Head and norm that fit do not make up for it."""
     run, file = wide.runs()[1], tmp_path / "theirs.pth"

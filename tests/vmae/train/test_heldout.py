@@ -59,7 +59,9 @@ def of(method, recipe):
 
 
 @pytest.mark.parametrize("method", ["masked", "contrast"])
-@pytest.mark.parametrize(("damage", "words"), [("unreadable", "not one of 32 holdout videos can be read"), ("missing", "is missing")])
+@pytest.mark.parametrize(
+    ("damage", "words"), [("unreadable", "not one of 32 holdout videos can be read"), ("missing", "is missing")]
+)
 def test_heldout_videos_that_cannot_judge_are_said_before_training(method, damage, words, recipe, store, own_data):
     runtime, videos = own_data
     files = sorted((videos / "holdout").glob("*.mp4"))

@@ -6,16 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from helpers import assert_close_runs, run_chain
+from helpers import assert_close_runs, prepare, run_chain
 from ranks import run_as_torchrun_does
 
 from vmae.bench import page_faults
 from vmae.data.clips import TrainBatches, load
 from vmae.data.source import chosen_of, manifest_of
 from vmae.identity import run_id
+from vmae.model.classifier import Classifier
 from vmae.runs import Store
 from vmae.sections import MixConfig, SubsetConfig
 from vmae.train.distributed import keep_freed_memory
+from vmae.train.dropping import Dropping
 from vmae.train.mixing import Mixer
 
 
@@ -31,6 +33,60 @@ def test_micro_batches_of_any_size_give_the_same_run(stage, recipe, store, refer
     results = run_chain(store, recipe, runtime.model_copy(update={"micro_batch_size": 5}), upto=stage)
     id_ = results[stage].run_id
     assert_close_runs(store.run(id_), reference.run(id_))
+
+
+@pytest.fixture(scope="module")
+def dropping(tmp_path_factory, recipe, runtime):
+    """A fine-tuning that drops much, its only noise, as one process takes it in whole batches."""
+    recipe = recipe.replace(
+        {"pretrain": None, "finetune.drop_path_rate": 0.5, "finetune.head_dropout": 0.5, "finetune.repeats": 2}
+    )
+    store = Store(tmp_path_factory.mktemp("dropping"))
+    return recipe, store.run(run_chain(store, recipe, runtime, upto="finetune")["finetune"].run_id)
+
+
+@pytest.mark.parametrize("settings", [{"micro_batch_size": 5}, {"micro_batch_size": 1}, {"recompute": True}])
+def test_what_is_dropped_is_the_same_in_micro_batches(settings, dropping, store, runtime):
+    recipe, reference = dropping
+    run_chain(store, recipe, runtime.model_copy(update=settings), upto="finetune")
+    assert_close_runs(store.run(reference.id), reference)
+
+
+def test_what_is_dropped_is_the_same_on_two_ranks(dropping, store, runtime):
+    recipe, reference = dropping
+    place = prepare(store, recipe, "finetune", runtime)
+    run_as_torchrun_does(place.path, 2)
+    assert_close_runs(place, reference)
+
+
+def test_paths_and_features_are_dropped_at_their_rates(recipe):
+    run = recipe.replace({"encoder.depth": 3, "finetune.drop_path_rate": 0.4, "finetune.head_dropout": 0.25}).runs()[1]
+    device = torch.device("cpu")
+    dropped = Dropping(run, 4000)(7, range(4000), device)
+    assert dropped.paths.shape == (4000, 3, 2)
+    assert dropped.features.shape == (4000, run.encoder.width)
+    for factors, rate in (
+        (dropped.paths[:, 0], 0.0),
+        (dropped.paths[:, 1], 0.2),
+        (dropped.paths[:, 2], 0.4),
+        (dropped.features, 0.25),
+    ):
+        kept = factors[factors != 0]
+        torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - rate)))
+        assert (factors == 0).float().mean() == pytest.approx(rate, abs=0.03)
+    few = Dropping(run, 4000)(7, [3999, 5], device)
+    assert torch.equal(few.paths, dropped.paths[[3999, 5]]), "of the place alone"
+    assert not torch.equal(Dropping(run, 4000)(8, range(4000), device).paths, dropped.paths)
+
+
+def test_a_dropped_path_leaves_its_clip_as_it_is(recipe):
+    """Where all paths are dropped, blocks pass on what was embedded; of other clips nothing changes."""
+    model = Classifier(recipe.runs()[1]).encoder
+    cubes, scales = torch.rand(3, 128, model.embed.proj.in_features), torch.ones(3, len(model.blocks), 2)
+    scales[1] = 0
+    found = model(cubes, path_scales=scales)
+    torch.testing.assert_close(found[1], (model.embed(cubes) + model.positions())[1])
+    torch.testing.assert_close(found[[0, 2]], model(cubes)[[0, 2]])
 
 
 def test_loader_workers_change_no_bit(recipe, store, reference, runtime):
