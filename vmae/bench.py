@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ class Stepper:
     """A fresh model of a run that takes training steps and says how long their parts took."""
 
     def __init__(self, run: PretrainRun, runtime: RuntimeConfig, world: World) -> None:
-        self.run, self.world = run, world
+        self.run, self.world, self.micro = run, world, runtime.micro_batch_size or run.masked.optim.batch_size
         seed_init(run.masked.seed)
         self.model = VideoMAE(run).to(world.device).train()
         self.called = arranged(self.model, runtime)
@@ -114,20 +115,23 @@ class Stepper:
         self.seconds = dict.fromkeys(("forward", "backward", "optimiser"), 0.0)
 
     def step(self, batch: ClipBatch) -> None:
-        """Take one step; every part waits for the device, which a training does not."""
+        """Take one step, in micro-batches as training would; every part waits for the device, which a training does not."""
         device, num_clips = self.world.device, len(batch.clips)
         assert batch.hidden is not None
         clips, hidden = to_float(batch.clips, device), batch.hidden.to(device)
         kept = None if batch.kept is None else batch.kept.to(device)
 
-        def forward() -> Tensor:
+        def forward(part: slice) -> Tensor:
             with autocast(self.run.masked.precision, device):
-                loss: Tensor = self.called(clips, hidden, kept)
-            return loss
+                loss = self.called(clips[part], hidden[part], None if kept is None else kept[part])
+            share: Tensor = loss * ((part.stop - part.start) / num_clips)
+            return share
 
-        loss = self._timed("forward", num_clips, forward)
-        self._timed("backward", num_clips, loss.backward)
-        self._timed("optimiser", num_clips, self._update)
+        for first in range(0, num_clips, self.micro):
+            part = slice(first, min(first + self.micro, num_clips))
+            loss = self._timed("forward", part.stop - part.start, partial(forward, part))
+            self._timed("backward", part.stop - part.start, loss.backward)
+        self._timed("optimiser", min(self.micro, num_clips), self._update)
 
     def _update(self) -> None:
         self.optimizer.step()

@@ -1,5 +1,6 @@
 """`vmae bench`: how fast reading, the model and the whole pre-training step are here."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ app = typer.Typer(
     ),
     no_args_is_help=True,
 )
+UNUSED = ("shard", "bucket_mb", "checkpoint_every_s", "log_every_steps")  # one process, which keeps nothing
+UNUSED_BY_LOADER = ("micro_batch_size", "compile", "attention", "recompute")
 RunDirectory = Annotated[Path | None, typer.Option("--run", help="A pre-training's run directory, instead of --model.")]
 Model = Annotated[str, typer.Option(help="vit_s, vit_b, vit_l or vit_h, with its decoder.")]
 SizePx = Annotated[int, typer.Option(min=1, help="Height and width of the 16-frame clips.")]
@@ -62,7 +65,8 @@ def loader(
 
     Example: vmae bench loader --run runs/0123456789abcdef --set num_workers=2
     """
-    _measure("loader", True, _run(run, "", 0, 0, batch, None), _runtime(set_), (steps, warmup, out))
+    runtime = _runtime(set_, UNUSED + UNUSED_BY_LOADER)
+    _measure("loader", True, _run(run, "", 0, 0, batch, None), runtime, (steps, warmup, out))
 
 
 @app.command()
@@ -109,13 +113,17 @@ def _run(run_dir: Path | None, model: str, size_px: int, patch_px: int, batch: i
     return validate(PretrainRun, values)
 
 
-def _runtime(settings: list[str] | None) -> RuntimeConfig:
+def _runtime(settings: list[str] | None, unused: Sequence[str] = UNUSED) -> RuntimeConfig:
+    """Return the runtime that is measured; ConfigError for a setting that there is not, or that would do nothing here."""
     from vmae.recipe import parse_setting
 
     values = dict(parse_setting(text) for text in settings or [])
     for key in values:
         if key not in RuntimeConfig.model_fields:
             raise ConfigError(f"--set {key}: no runtime setting{near(key, RuntimeConfig.model_fields)}")
+        if key in unused:
+            allowed = ", ".join(name for name in RuntimeConfig.model_fields if name not in unused)
+            raise ConfigError(f"--set {key} would do nothing: this does not measure it; allowed: {allowed}")
     return validate(RuntimeConfig, values, "--set")
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from vmae.bench import Bench, Stepper
+from vmae.bench import Bench, Stepper, synthetic
 from vmae.bench_cli import app
 from vmae.errors import VmaeError
+from vmae.model.autoencoder import VideoMAE
 from vmae.runtime import RuntimeConfig
 from vmae.train.distributed import World
 
@@ -64,6 +65,31 @@ def test_the_command_writes_its_row_and_where_it_comes_from(tmp_path):
     (row,) = csv.DictReader((tmp_path / "row.csv").open())
     assert row["what"] == "model"
     assert "provenance" in (tmp_path / "row.json").read_text()
+
+
+def test_micro_batches_are_taken_as_set_and_change_no_gradient(recipe, monkeypatch):
+    run, seen, gradients = recipe.runs()[0], [], []
+    forward = VideoMAE.forward
+    monkeypatch.setattr(VideoMAE, "forward", lambda self, clips, *rest: seen.append(len(clips)) or forward(self, clips, *rest))
+    (batch,) = synthetic(run, 1)
+    for micro in (None, 6):
+        stepper = Stepper(run, RuntimeConfig(micro_batch_size=micro), World(0, 1, torch.device("cpu")))
+        monkeypatch.setattr(
+            stepper, "_update", lambda model=stepper.model: gradients.append([p.grad for p in model.parameters()])
+        )
+        stepper.step(batch)
+    assert seen == [16, 6, 6, 4]
+    for whole, parts in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("command", "setting"), [("model", "shard=true"), ("model", "bucket_mb=10"), ("loader", "micro_batch_size=4")]
+)
+def test_a_setting_that_is_not_measured_is_refused(command, setting):
+    words = [command, "--set", setting] + ([] if command == "model" else ["--run", "nowhere"])
+    with pytest.raises(VmaeError, match=rf"--set {setting.partition('=')[0]} would do nothing.*allowed: device"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def pretrain_contrast(run: PretrainRun, place: Place) -> Outcome:
     batches = _batches(run, config, videos.frames, config.optim.batch_size, world.rank, world.size)
     seed_init(config.seed)
     model = MoCo(run).to(world.device)
-    training = Training("contrast", model, config.optim, batches, place)
+    training = Training("contrast", model, config.optim, batches, place, can_split=False)
     if (place.runtime.micro_batch_size or training.clips_per_rank) < training.clips_per_rank:
         raise ConfigError(
             f"runtime.micro_batch_size = {place.runtime.micro_batch_size}: a contrastive step of {training.clips_per_rank} clips "

@@ -66,12 +66,13 @@ class Compiled(nn.Module):
 
 
 @contextmanager
-def naming_memory(part: str, num_clips: int) -> Iterator[None]:
+def naming_memory(part: str, num_clips: int, can_split: bool = True) -> Iterator[None]:
     """Turn running out of memory in `part` of a step into a ConfigError that says what to set.
 
     Args:
         part: forward, backward or optimiser.
         num_clips: clips of the micro-batch that was tried.
+        can_split: whether the method's step can be taken in micro-batches.
     """
     try:
         yield
@@ -82,6 +83,8 @@ def naming_memory(part: str, num_clips: int) -> Iterator[None]:
             advice = (
                 "the weights with their optimiser state do not fit whatever the batch; take a smaller model or a larger device"
             )
+        elif not can_split:
+            advice = "set runtime.recompute = true, or take more devices, a smaller model or a smaller pretrain.optim.batch_size"
         elif num_clips > 1:
             advice = (
                 f"set runtime.micro_batch_size = {num_clips // 2} or less (the global batch stays), or runtime.recompute = true"

@@ -49,9 +49,23 @@ class Training:
     """A model on its way through the steps of a run, resumed where its last checkpoint left it."""
 
     def __init__(
-        self, name: str, model: nn.Module, optim: OptimConfig, batches: TrainBatches, place: Place, ema_decay: float | None = None
+        self,
+        name: str,
+        model: nn.Module,
+        optim: OptimConfig,
+        batches: TrainBatches,
+        place: Place,
+        ema_decay: float | None = None,
+        can_split: bool = True,
     ) -> None:
-        self.model, self.optim, self.data, self.place = model, optim, batches, place
+        """Begin, or resume.
+
+        Args:
+            name: what the log calls it.
+            ema_decay: of a running average of the weights, which is then the result.
+            can_split: whether a step may be taken in micro-batches.
+        """
+        self.model, self.optim, self.data, self.place, self.can_split = model, optim, batches, place, can_split
         self.average = None if ema_decay is None else ModelEmaV3(model, decay=ema_decay)
         if place.runtime.shard and place.world.size > 1:
             for part in [model] if self.average is None else [model, self.average.module]:
@@ -132,9 +146,9 @@ class Training:
             part = slice(first, min(first + micro, self.clips_per_rank))
             is_last = part.stop == self.clips_per_rank
             with self.place.world.accumulating(self.parallel, is_last):
-                with naming_memory("forward", part.stop - part.start):
+                with naming_memory("forward", part.stop - part.start, self.can_split):
                     loss = loss_of(part) * ((part.stop - part.start) / self.clips_per_rank)
-                with naming_memory("backward", part.stop - part.start):
+                with naming_memory("backward", part.stop - part.start, self.can_split):
                     loss.backward()
             total += loss.detach()
         grad_norm = self._clip()

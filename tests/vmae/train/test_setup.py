@@ -138,6 +138,12 @@ def test_memory_errors_name_the_part_and_the_remedy(error):
         raise error
     with pytest.raises(ConfigError, match="recompute"), naming_memory("forward", 1):
         raise error
+    with (
+        pytest.raises(ConfigError, match=r"recompute = true, or take more devices") as caught,
+        naming_memory("forward", 8, False),
+    ):
+        raise error
+    assert "micro_batch_size" not in str(caught.value), "which that method refuses"
     with pytest.raises(ConfigError, match="optimiser"), naming_memory("optimiser", 8):
         raise error
 
