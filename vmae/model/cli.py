@@ -67,6 +67,8 @@ def export(
 ) -> None:
     """Write our weights under the names of another project. A run directory knows its cube; for a file say it.
 
+    transformers 4 and 5 read a huggingface file by from_pretrained, beside a config.json of the model's sizes.
+
     Example: vmae checkpoint export runs/0123456789abcdef --format huggingface --out model.safetensors
     """
     import safetensors.torch

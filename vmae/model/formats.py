@@ -102,7 +102,8 @@ def to_vmae(weights: Mapping[str, Tensor], kind: str, tubelet_frames: int) -> We
 def from_vmae(weights: Mapping[str, Tensor], kind: str, tubelet_frames: int, patch_px: int) -> Weights:
     """Return our `weights` (VideoMAE or Classifier) in format `kind`: "released" or "huggingface".
 
-    Our key bias is left out: there is no place for it in either, and it changes no output.
+    Our key bias is left out: there is no place for it in either, and it changes no output. Hugging Face's biases get the names of
+    transformers 4, q_bias and v_bias: `from_pretrained` of version 5 knows them too, version 4 knows no others.
     """
     if kind not in ("released", "huggingface"):
         raise CheckpointError(f"cannot export to {kind!r}; allowed: released, huggingface")
@@ -215,13 +216,15 @@ def _join_attention(weights: Weights) -> Weights:
 
 
 def _split_attention(weights: Mapping[str, Tensor]) -> Weights:
+    """Part query, key and value as Hugging Face does; biases become q_bias and v_bias, see `from_vmae`."""
     split: Weights = {}
-    for name, tensor in weights.items():
-        block, marker, part = name.partition("attn.qkv.")
-        if not marker:
+    for name, tensor in _split_biases(weights).items():
+        block, marker, part = name.partition("attn.")
+        if marker and part == "qkv.weight":
+            for word, piece in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                split[f"{block}attention.attention.{word}.weight"] = piece.clone()
+        elif marker and part in ("q_bias", "v_bias"):
+            split[f"{block}attention.attention.{part}"] = tensor
+        else:
             split[name] = tensor
-            continue
-        for word, piece in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-            if (word, part) != ("key", "bias"):
-                split[f"{block}attention.attention.{word}.{part}"] = piece.clone()
     return split
