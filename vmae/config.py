@@ -31,13 +31,20 @@ from vmae.sections import (
 )
 
 
-def _check_videos(stage: str, batch_size: int, num_videos: int, num_there: int) -> None:
+def _check_videos(stage: str, optim: OptimConfig, num_videos: int, num_there: int) -> None:
     if num_videos > num_there:
         raise ValueError(f"{stage}.subset.num_videos = {num_videos}; allowed: 1 to {num_there}")
-    if batch_size > num_videos:
+    if optim.batch_size > num_videos:
         raise ValueError(
-            f"{stage}.optim.batch_size = {batch_size} is larger than the {num_videos} videos of its split: "
+            f"{stage}.optim.batch_size = {optim.batch_size} is larger than the {num_videos} videos of its split: "
             f"an epoch would have no step; allowed: 1 to {num_videos}"
+        )
+    steps_per_epoch = num_videos // optim.batch_size
+    num_steps = optim.epochs * steps_per_epoch
+    if round(optim.warmup_epochs * steps_per_epoch) >= num_steps:
+        raise ValueError(
+            f"{stage}.optim.warmup_epochs = {optim.warmup_epochs:g} rounds to all {num_steps} steps: none would be left to train "
+            f"at the full rate; allowed: at most {(num_steps - 1) / steps_per_epoch:g}"
         )
 
 
@@ -230,7 +237,7 @@ class PretrainRun(Config):
         if isinstance(data, EmbeddedSet) and data.labels:
             raise ValueError(f"pretrain.data.labels = {data.labels!r}: pre-training reads no labels; leave it null")
         data.num_videos(self.pretrain.heldout_split)
-        _check_videos("pretrain", self.pretrain.optim.batch_size, self.pretrain.num_videos, data.num_videos("pretrain"))
+        _check_videos("pretrain", self.pretrain.optim, self.pretrain.num_videos, data.num_videos("pretrain"))
         return self
 
 
@@ -251,11 +258,13 @@ class FinetuneRun(Config):
             raise ValueError("a fine-tuning starts from a pre-training or from imported weights, not from both; set one to null")
         if self.parent is not None:
             self.parent.grid.check_start_of(self.grid)
+            if self.encoder.positions == "learned":
+                self.parent.grid.check_places_of(self.grid)
         data = self.finetune.data
         if data.num_classes is None:
             key = "labels" if isinstance(data, EmbeddedSet) else "num_classes"
             raise ValueError(f"finetune.data.{key} is null: fine-tuning needs labels; allowed: {', '.join(LABEL_SETS)}")
-        _check_videos("finetune", self.finetune.optim.batch_size, self.finetune.num_videos, data.num_videos("train"))
+        _check_videos("finetune", self.finetune.optim, self.finetune.num_videos, data.num_videos("train"))
         if self.finetune.mix.is_on and self.finetune.optim.batch_size * self.finetune.repeats % 2:
             raise ValueError(f"finetune.mix pairs clips: batch_size x repeats = {self.finetune.optim.batch_size} must be even")
         return self
@@ -278,6 +287,11 @@ class EvaluateRun(Config):
     def _fits(self) -> "EvaluateRun":
         self.parent.finetune.data.num_videos(self.evaluate.split)
         bank = self.parent.finetune.num_videos
+        if self.evaluate.knn is not None and self.evaluate.split == "train":
+            raise ValueError(
+                "evaluate.split = 'train' with evaluate.knn: neighbours are searched among these videos, and each would find "
+                "itself; allowed: another split"
+            )
         if self.evaluate.knn is not None and self.evaluate.knn > bank:
             raise ValueError(f"evaluate.knn = {self.evaluate.knn} is more than the {bank} training videos")
         return self

@@ -70,3 +70,12 @@ class CubeGrid(Config):
                 f"pre-trained on cubes of {self.tubelet_frames} frames of {self.patch_px} px; this grid has cubes of "
                 f"{child.tubelet_frames} frames of {child.patch_px} px; allowed: the same, or a pre-training on single frames"
             )
+
+    def check_places_of(self, child: "CubeGrid") -> None:
+        """Raise ValueError unless a vector per cube of this grid serves `child`: equal counts, or a frame's for each slice."""
+        own, its = ((grid.num_slices, grid.side) for grid in (self, child))
+        if own[1] != its[1] or (own[0] != its[0] and not self.is_image):
+            raise ValueError(
+                f"encoder.positions = 'learned' of a pre-training on {own[0]} slices of {own[1]} x {own[1]} cubes do not fit the "
+                f"{its[0]} slices of {its[1]} x {its[1]} here; allowed: the same, one frame of the same size, or fixed positions"
+            )

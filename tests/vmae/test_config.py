@@ -28,6 +28,12 @@ PAPER = CubeGrid()
         ({"finetune.optim.batch_size": 401}, ["401", "400 videos"]),
         ({"encoder.num_heads": 5}, ["width = 96", "num_heads = 5"]),
         ({"pretrain.optim.warmup_epochs": 5000.0}, ["warmup_epochs = 5000"]),
+        (
+            {"pretrain.optim.epochs": 1, "pretrain.optim.batch_size": 750, "pretrain.optim.warmup_epochs": 0.9},
+            ["pretrain.optim.warmup_epochs = 0.9 rounds to all 4 steps", "at most 0.75"],
+        ),
+        ({"finetune.optim.epochs": 2, "finetune.optim.warmup_epochs": 1.99}, ["finetune.optim.warmup_epochs = 1.99", "32 steps"]),
+        ({"evaluate.split": "train", "evaluate.knn": 5}, ["evaluate.split = 'train'", "find itself"]),
         ({"pretrain.optim.min_base_lr": 1.0}, ["min_base_lr = 1"]),
         ({"pretrain.heldout_split": "houldout"}, ["'houldout'", "Did you mean 'holdout'"]),
         ({"evaluate.split": "tets"}, ["'tets'", "Did you mean 'test'"]),
@@ -47,6 +53,30 @@ def test_bad_values_say_what_is_wrong(settings, words):
         quick("motion").replace(settings).runs()
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("grid", "fits"),
+    [
+        ({}, True),
+        ({"num_frames": 8}, False),
+        ({"size_px": 64}, False),
+        ({"num_frames": 4, "size_px": 64}, False),  # as many cubes, elsewhere
+        ({"num_frames": 1, "tubelet_frames": 1}, True),
+        ({"num_frames": 1, "tubelet_frames": 1, "size_px": 64}, False),
+    ],
+)
+def test_learned_positions_fit_the_grid_or_are_refused_before_any_training(grid, fits):
+    """As loading would find after it; fixed positions go with every grid of the same cubes."""
+    base = quick("motion").replace({"evaluate.knn": None})
+    other = base.replace({"pretrain_grid": (base.grid.model_copy(update=grid)).model_dump()})
+    other.runs()
+    learned = other.replace({"encoder.positions": "learned", "pretrain.decoder.positions": "sincos_3d"})
+    if fits:
+        learned.runs()
+        return
+    with pytest.raises(ConfigError, match=r"encoder\.positions = 'learned' of a pre-training on .* allowed: the same"):
+        learned.runs()
 
 
 def test_a_field_of_an_absent_section():
