@@ -18,7 +18,7 @@ PACKAGES = ("torch", "timm", "numpy", "decord", "av", "torchcodec", "simplejpeg"
 
 
 def provenance() -> dict[str, Any]:
-    """Return the facts of this process; GPU facts only where torch is already loaded."""
+    """Return the facts of this process; what torch knows of processor and GPU only where it is already loaded."""
     facts: dict[str, Any] = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": socket.gethostname(),
@@ -32,6 +32,7 @@ def provenance() -> dict[str, Any]:
     }
     if (torch := sys.modules.get("torch")) is not None:
         facts["torch_threads"] = torch.get_num_threads()
+        facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()  # processors of one name differ in it
         if torch.cuda.is_available():
             facts["gpu"] = torch.cuda.get_device_name()
             facts["cuda"] = torch.version.cuda

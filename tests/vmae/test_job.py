@@ -227,6 +227,11 @@ def test_provenance_asks_for_the_driver(tmp_path, monkeypatch, said, driver):
     assert origin.provenance()["driver"] == driver
 
 
+def test_provenance_says_which_instructions_torch_uses():
+    """CPUs of one name differ in them, and so do the last digits of what they compute."""
+    assert origin.provenance()["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+
+
 def test_provenance_of_a_snapshot_is_the_submitted_commit(tmp_path):
     (tmp_path / "SNAPSHOT.json").write_text(json.dumps({"commit": "abc", "dirty": True}))
     (tmp_path / "vmae").symlink_to(ROOT / "vmae")
