@@ -1,5 +1,7 @@
 """Masks: right, fair, and a function of (seed, epoch, sample) alone."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from vmae.model.masking import draw_batch, draw_hidden
 from vmae.sections import MaskConfig
 
 GRID = CubeGrid(num_frames=16, size_px=32, tubelet_frames=2, patch_px=8)
-kinds = st.sampled_from(["tube", "random", "frame"])
+KINDS = ("tube", "random", "random_per_slice", "frame", "block", "multi_block")
 
 
 @st.composite
@@ -19,9 +21,13 @@ def masks(draw):
     grid = CubeGrid(
         num_frames=draw(st.sampled_from([4, 8, 16])), size_px=draw(st.sampled_from([16, 32])), tubelet_frames=2, patch_px=8
     )
-    kind = draw(kinds)
-    units = {"tube": grid.num_positions, "random": grid.num_cubes, "frame": grid.num_slices}[kind]
+    kind = draw(st.sampled_from(KINDS))
+    units = {"random": grid.num_cubes, "frame": grid.num_slices}.get(kind, grid.num_positions)
     return MaskConfig(kind=kind, ratio=draw(st.integers(1, units - 1)) / units), grid
+
+
+def test_every_kind_there_is_is_drawn_here():
+    assert set(get_args(MaskConfig.model_fields["kind"].annotation)) == set(KINDS)
 
 
 @settings(deadline=None)
@@ -32,8 +38,10 @@ def test_count_is_exact_and_structure_holds(case, seed, epoch):
     assert hidden.shape == (5, grid.num_cubes)
     assert (hidden.sum(1) == mask.num_hidden(grid)).all()
     slices = hidden.reshape(5, grid.num_slices, grid.num_positions)
-    if mask.kind == "tube":
+    if mask.kind in ("tube", "block", "multi_block"):
         assert (slices == slices[:, :1]).all(), "the same positions in every slice"
+    if mask.kind == "random_per_slice":
+        assert (slices.sum(2) * grid.num_slices == mask.num_hidden(grid)).all(), "as many in each slice"
     if mask.kind == "frame":
         assert (slices == slices[:, :, :1]).all(), "whole slices"
 
