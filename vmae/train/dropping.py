@@ -13,7 +13,7 @@ from vmae.random import Purpose, stream
 
 @dataclass(frozen=True)
 class Dropped:
-    """Factors of a step's clips: of paths [B, depth, 2] and of features [B, D], 0 or 1 / (1 - rate); None where none is dropped."""
+    """Factors of a step's clips, 0 or 1 / (1 - rate): of paths [B, depth, 2], of features [B, D]; None: nothing is dropped."""
 
     paths: Tensor | None
     features: Tensor | None

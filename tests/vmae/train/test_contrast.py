@@ -153,9 +153,9 @@ class Some:
     """Videos of noise, one start each, of which those in `gone` cannot be read."""
 
     equal_frames = None
-    bad: dict = {}
 
     def __init__(self, count, gone=()):
+        self.bad = {}
         self.gone = set(gone)
         self.videos = np.random.default_rng(0).integers(0, 256, (count, 16, 32, 32, 3), dtype=np.uint8)
 

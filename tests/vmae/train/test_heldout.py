@@ -10,16 +10,15 @@ from helpers import run_chain
 from vmae.arms import As
 from vmae.data.embedded import embedded_dir
 from vmae.errors import DataError
-from vmae.train import heldout
+from vmae.model.autoencoder import VideoMAE
 from vmae.train.distributed import World
-from vmae.train.heldout import heldout_batches
+from vmae.train.heldout import heldout_batches, judge
 
 
 class Videos:
     """Ten black videos, of which the first `num_bad` cannot be read."""
 
     equal_frames = None
-    bad: dict = {}
 
     def __init__(self, num_bad):
         self.num_bad = num_bad
@@ -38,7 +37,7 @@ def test_what_is_missing_is_counted_whatever_the_batches(recipe, batch_size):
     run, alone = recipe.runs()[0], World(0, 1, torch.device("cpu"))
     batches = heldout_batches(Videos(4), run.masked, run.grid, alone, batch_size)
     torch.manual_seed(0)
-    found = heldout.judge(heldout.VideoMAE(run), batches, 10, run.masked, alone)
+    found = judge(VideoMAE(run), batches, 10, run.masked, alone)
     assert (found["num_heldout"], found["num_heldout_missing"]) == (6, 4)
     with pytest.raises(DataError, match="not one of 10 holdout videos can be read; the first: 0 is gone"):
         heldout_batches(Videos(10), run.masked, run.grid, alone, batch_size)
