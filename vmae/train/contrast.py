@@ -34,8 +34,8 @@ def pretrain_contrast(run: PretrainRun, place: Place) -> Outcome:
     if place.runtime.shard:
         raise ConfigError("runtime.shard = true: a contrastive model is two of which one follows the other, not sharded here")
     manifest = manifest_of(config.data, place.runtime)
-    judging = open_heldout(manifest, config, run.grid, place.runtime)
     videos = chosen_of(manifest, "pretrain", config.subset, place.runtime)
+    judging = open_heldout(manifest, config, run.grid, place.runtime)
     batches = _batches(run, config, videos.frames, config.optim.batch_size, world.rank, world.size)
     seed_init(config.seed)
     model = MoCo(run).to(world.device)

@@ -23,8 +23,8 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     """
     config, world = run.masked, place.world
     manifest = manifest_of(config.data, place.runtime)
-    judging = open_heldout(manifest, config, run.grid, place.runtime)
     videos = chosen_of(manifest, "pretrain", config.subset, place.runtime)
+    judging = open_heldout(manifest, config, run.grid, place.runtime)
     batches = train_batches(run, videos.frames, world)
     seed_init(config.seed)
     model = VideoMAE(run).to(world.device)
