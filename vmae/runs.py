@@ -138,12 +138,14 @@ class RunDir:
         """
         start = {"at": now(), "host": socket.gethostname(), "job": allocation.job_id(), "restart": allocation.restart_count()}
         earlier = [line for line in self.read_starts() if line["job"] and line["job"] == start["job"]]
+        scored_more = self._saved_since_start(self.partial)
         try:
             with self.starts.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(start | {"step": step, "num_ranks": num_ranks}) + "\n")
         except OSError as error:
             raise RunDirError(f"cannot write {self.starts}: {error.strerror}") from error
-        if len(earlier) >= MAX_FRUITLESS and all(line["step"] == step for line in earlier[-MAX_FRUITLESS:]):
+        is_stuck = len(earlier) >= MAX_FRUITLESS and all(line["step"] == step for line in earlier[-MAX_FRUITLESS:])
+        if is_stuck and not scored_more:
             raise Stuck(
                 f"job {start['job']} starts from step {step} for the third time; its time limit or its notice is too "
                 f"short for one checkpoint (profile: time, signal_before_s, runtime.checkpoint_every_s)"
@@ -162,9 +164,18 @@ class RunDir:
         return found
 
     def fruitless_starts(self) -> int:
-        """Return how many of the last starts got no further than where they began."""
+        """Return how many of the last starts got no further than where they began, as far as is known: what was saved counts."""
         steps = [start["step"] for start in self.read_starts()]
-        return next((n for n, step in enumerate(reversed(steps)) if step != steps[-1]), len(steps))
+        if self._saved_since_start(self.partial):  # evaluations start from step 0 each time
+            return 0
+        count = next((n for n, step in enumerate(reversed(steps)) if step != steps[-1]), len(steps))
+        return max(0, count - self._saved_since_start(self.checkpoint))
+
+    def _saved_since_start(self, saved: Path) -> bool:
+        """Return whether the last start has written this file: by its time, as light floors cannot open checkpoints."""
+        with contextlib.suppress(FileNotFoundError):
+            return saved.stat().st_mtime_ns > self.starts.stat().st_mtime_ns
+        return False
 
     def held_claim(self) -> Claim:
         """Return the claim on this run."""

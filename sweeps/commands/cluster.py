@@ -24,6 +24,7 @@ class Order:
     Attributes:
         chosen: runs that may be submitted.
         retried: states that are taken up besides missing and interrupted.
+        is_watched: as of `pending_of`.
     """
 
     profile_name: str
@@ -33,6 +34,7 @@ class Order:
     max_gpu_hours: float | None
     chosen: set[str]
     retried: frozenset[str]
+    is_watched: bool = False
 
     def launcher(self, store: Store, made: Plan) -> SlurmLauncher:
         """Return the launcher for a plan; takes the snapshot of the code."""
@@ -87,7 +89,7 @@ def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False)
     with Claim(submit_lock(store)).held("the run root, for submitting,"):
         adopt_orphans(store, queue)
         seen = prepare_runs(store, made, order.profile.runtime)
-        pending = pending_of(store, made, seen.states, order.chosen, order.retried)
+        pending = pending_of(store, made, seen.states, order.chosen, order.retried, order.is_watched)
         kept = {state: n for state in ("done", *AT_WORK) if (n := seen.count(state))}
         if not quiet or pending:
             words = ", ".join(f"{n} {state}" for state, n in kept.items()) or "none there yet"

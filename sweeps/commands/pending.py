@@ -30,16 +30,25 @@ def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig) -> Look:
 
 
 def pending_of(
-    store: Store, made: Plan, states: Mapping[str, State], chosen: Collection[str], retried: Collection[str]
+    store: Store,
+    made: Plan,
+    states: Mapping[str, State],
+    chosen: Collection[str],
+    retried: Collection[str],
+    is_watched: bool = False,
 ) -> list[str]:
-    """Return the runs that a submit takes up, parents first."""
+    """Return the runs that a submit takes up, parents first.
+
+    Args:
+        is_watched: whether nobody asked for just this submit, so that interrupted runs which got nowhere twice are left alone.
+    """
     pending: list[str] = []
     for id_ in made.runs:
         state = states[id_]
         if state == "blocked":  # only with the parent that blocks it
             wanted = made.parents.get(id_) in pending
-        elif state == "lost":
-            wanted = "lost" in retried or store.run(id_).fruitless_starts() < MAX_FRUITLESS
+        elif state == "lost" or (state == "interrupted" and is_watched):
+            wanted = state in retried or store.run(id_).fruitless_starts() < MAX_FRUITLESS
         else:
             wanted = state in ("missing", "interrupted") or state in retried
         if wanted and id_ in chosen:

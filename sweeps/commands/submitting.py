@@ -101,7 +101,7 @@ def watch(
     if isinstance(place, LocalProfile):
         raise ConfigError(f"profile {profile} is local, where submit itself waits; watch is for SLURM")
     check_data(made, place.runtime)
-    order = Order(profile, place, pack, max_running, None, selected(made, only), frozenset())
+    order = Order(profile, place, pack, max_running, None, selected(made, only), frozenset(), is_watched=True)
     while True:
         submit_to_slurm(store, made, order, quiet=True)
         seen = look(store, parents_of(made))

@@ -14,7 +14,7 @@ from vmae.claim import Claim
 from vmae.config import EvaluateRun
 from vmae.errors import Interrupted, ResultsError, RunDirError
 from vmae.identity import cell_id, run_id
-from vmae.runs import State, Store, now
+from vmae.runs import MAX_FRUITLESS, State, Store, now
 from vmae.sealed import write_sealed
 from vmae.study import Cell, Plan, Sweep, plain
 
@@ -132,16 +132,20 @@ class Coordinator:
             ends = [states[chain_ids["evaluate"]] for chain_ids in self._open_runs()]
             if all(state == "done" or state in ENDED_BADLY for state in ends) and not self._is_lost_once(made, states):
                 return states
-            if any(self.store.run(id_).read_stopped().get("state") == "interrupted" for id_ in made.runs):
+            if any(self._is_stopped(id_, states[id_]) for id_ in made.runs):
                 break
         num_open = sum(state != "done" and state not in ENDED_BADLY for state in states.values())
         raise Interrupted(f"{num_open} runs of search {self.asked.name} are not over; nothing of this round was told")
 
     def _is_lost_once(self, made: Plan, states: Mapping[str, State]) -> bool:
         """Return whether a run vanished that deserves another try."""
-        from vmae.runs import MAX_FRUITLESS
-
         return any(states[i] == "lost" and self.store.run(i).fruitless_starts() < MAX_FRUITLESS for i in made.runs)
+
+    def _is_stopped(self, id_: str, state: State) -> bool:
+        """Return whether a run was asked to stop, or leaves a checkpoint each time and got nowhere from it: no more by itself."""
+        place = self.store.run(id_)
+        is_stuck = state == "interrupted" and place.fruitless_starts() >= MAX_FRUITLESS
+        return is_stuck or place.read_stopped().get("state") == "interrupted"
 
     def _open_runs(self) -> list[Mapping[str, str]]:
         return [study.trials[number].user_attrs["runs"] for study in self.studies for number in study.open_numbers]

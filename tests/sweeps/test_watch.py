@@ -1,0 +1,85 @@
+"""What is submitted again by itself: whatever gets further, never for ever what gets nowhere."""
+
+import os
+
+import pytest
+from pretended import Pretended, asked, carry_out
+
+from sweeps.commands.pending import pending_of
+from sweeps.smoke import SWEEP
+from vmae.errors import Interrupted, Stuck
+from vmae.study import make_plan
+
+PLAN = make_plan(SWEEP)
+
+
+@pytest.fixture
+def place(store):
+    """The first run's directory."""
+    for id_, run in PLAN.runs.items():
+        store.run(id_).create(run)
+    return store.run(next(iter(PLAN.runs)))
+
+
+def is_taken(store, place, is_watched=True):
+    states = store.states({id_: PLAN.parents.get(id_) for id_ in PLAN.runs})
+    assert states[place.id] == "interrupted"
+    return place.id in pending_of(store, PLAN, states, set(PLAN.runs), frozenset(), is_watched)
+
+
+def save(file, place, later_s=1.0):
+    file.write_bytes(b"x")
+    at = place.starts.stat().st_mtime + later_s
+    os.utime(file, (at, at))
+
+
+def test_watch_leaves_a_run_alone_that_was_killed_twice_from_one_checkpoint(store, place):
+    for num_starts in (1, 2, 3):
+        place.note_start(100, num_ranks=1)
+        save(place.checkpoint, place, later_s=-1.0)
+        assert is_taken(store, place) == (num_starts < 2)
+        assert is_taken(store, place, is_watched=False), "who asks for it gets it"
+
+
+def test_watch_takes_up_again_what_saved_more_before_it_was_killed(store, place):
+    for step in (0, 50, 100, 100):
+        place.note_start(step, num_ranks=1)
+        save(place.checkpoint, place)
+        assert is_taken(store, place)
+
+
+def test_watch_leaves_a_job_alone_that_started_thrice_and_saved_nothing(store, place, monkeypatch):
+    monkeypatch.setattr("vmae.allocation.job_id", lambda: "12")
+    for _ in range(2):
+        place.note_start(0, num_ranks=1)
+    with pytest.raises(Stuck):
+        place.note_start(0, num_ranks=1)
+    place.stop("interrupted", "stuck")
+    assert not is_taken(store, place)
+
+
+def test_an_evaluation_that_is_interrupted_often_and_scores_more_each_time_goes_on(store, place, monkeypatch):
+    """Its starts are all from step 0; what it has scored is in partial.json."""
+    monkeypatch.setattr("vmae.allocation.job_id", lambda: "12")
+    for _ in range(5):
+        place.note_start(0, num_ranks=1)
+        save(place.partial, place)
+        place.stop("interrupted", "SIGTERM at a video")
+        assert is_taken(store, place)
+
+
+def test_a_search_does_not_start_again_and_again_what_gets_nowhere(store):
+    class Killed(Pretended):
+        def bring(self, made):
+            self.num_made += 1
+            for id_, run in made.runs.items():
+                store.run(id_).create(run)
+            first = store.run(next(iter(made.runs)))
+            first.note_start(100, num_ranks=1)
+            save(first.checkpoint, first, later_s=-1.0)
+            return store.states({id_: made.parents.get(id_) for id_ in made.runs})
+
+    execution = Killed(store)
+    with pytest.raises(Interrupted, match="nothing of this round was told"):
+        carry_out(store, asked(trials=4), execution)
+    assert execution.num_made == 2
