@@ -29,6 +29,16 @@ def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig) -> Look:
     return seen
 
 
+def startable(made: Plan, states: Mapping[str, State], pending: Collection[str]) -> list[str]:
+    """Return those of the pending runs, parents first, whose parent is done, at work or among them."""
+    found: list[str] = []
+    for id_ in pending:
+        parent = made.parents.get(id_)
+        if parent is None or states[parent] in ("done", *AT_WORK) or parent in found:
+            found.append(id_)
+    return found
+
+
 def pending_of(
     store: Store,
     made: Plan,

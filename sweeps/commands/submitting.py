@@ -1,17 +1,23 @@
 """submit and watch: bring a sweep to its end, on this machine or as SLURM jobs; twice is the same as once."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of
-from sweeps.commands.pending import RETRIED, prepare_runs
+from sweeps.commands.pending import RETRIED, pending_of, prepare_runs, startable
 from sweeps.commands.show import console, print_states
-from vmae.errors import ConfigError, near
-from vmae.runs import AT_WORK, FINISHED
+from vmae.errors import ConfigError, SchedulerError, near
+from vmae.runs import AT_WORK, FINISHED, State, Store
 from vmae.study import Plan
+
+if TYPE_CHECKING:
+    from sweeps.commands.cluster import Order
+
+MAX_REFUSALS = 30  # looks in a row at which SLURM does not answer, or refuses, before watch gives up
 
 Retry = Annotated[list[str] | None, typer.Option("--retry", help="Also runs that are `failed` or `lost` (or both: failed,lost).")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Runs of this stage=, arm=, dataset= or seed=; may be repeated.")]
@@ -89,10 +95,12 @@ def watch(
 ) -> None:
     """Submit to SLURM again whenever something is missing, until nothing is: for clusters that forbid requeue or limit the queue.
 
-    Failed runs, and runs that got nowhere twice, are left alone. Ctrl-C stops watching, not the jobs.
+    Failed runs, and runs that got nowhere twice, are left alone. Ctrl-C stops watching, not the jobs. Ends with 0 if all of the
+    runs that were asked for have a result. Where SLURM does not answer for a while, it is asked again.
 
     Example: python -m sweeps watch masking --profile slurm
     """
+    from slurm import control
     from slurm.look import look
     from slurm.profile import LocalProfile, load_profile
     from sweeps.commands.cluster import Order, submit_to_slurm
@@ -102,13 +110,28 @@ def watch(
         raise ConfigError(f"profile {profile} is local, where submit itself waits; watch is for SLURM")
     check_data(made, place.runtime)
     order = Order(profile, place, pack, max_running, None, selected(made, only), frozenset(), is_watched=True)
+    control.queue()  # is there a SLURM that answers?
+    num_refusals = 0
     while True:
-        submit_to_slurm(store, made, order, quiet=True)
-        seen = look(store, parents_of(made))
-        if not seen.count(*AT_WORK):
-            print_states(made, seen, store, verbose=False)
-            raise typer.Exit(0 if seen.count(*FINISHED) == len(made.runs) else 1)
+        try:
+            submit_to_slurm(store, made, order, quiet=True)
+            seen = look(store, parents_of(made))
+        except SchedulerError as error:
+            if (num_refusals := num_refusals + 1) > MAX_REFUSALS:
+                raise
+            console.print(f"{error}; looking again in {every:g} s, {num_refusals} of {MAX_REFUSALS} times", markup=False)
+        else:
+            num_refusals = 0
+            if not _is_to_come(store, made, seen.states, order):
+                print_states(made, seen, store, verbose=False)
+                raise typer.Exit(0 if all(seen.states[id_] in FINISHED for id_ in order.chosen) else 1)
         time.sleep(every)
+
+
+def _is_to_come(store: Store, made: Plan, states: Mapping[str, State], order: "Order") -> bool:
+    """Return whether a chosen run is at work, or could be submitted as soon as the queue has room."""
+    pending = pending_of(store, made, states, order.chosen, order.retried, order.is_watched)
+    return bool(startable(made, states, pending)) or any(states[id_] in AT_WORK for id_ in order.chosen)
 
 
 def _retried(words: list[str] | None) -> frozenset[str]:

@@ -4,10 +4,11 @@ import os
 
 import pytest
 from pretended import Pretended, asked, carry_out
+from pretended_slurm import PretendedSlurm
 
 from sweeps.commands.pending import pending_of
 from sweeps.smoke import SWEEP
-from vmae.errors import Interrupted, Stuck
+from vmae.errors import Interrupted, SchedulerError, Stuck
 from vmae.study import make_plan
 
 PLAN = make_plan(SWEEP)
@@ -83,3 +84,58 @@ def test_a_search_does_not_start_again_and_again_what_gets_nowhere(store):
     with pytest.raises(Interrupted, match="nothing of this round was told"):
         carry_out(store, asked(trials=4), execution)
     assert execution.num_made == 2
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    return PretendedSlurm(tmp_path, monkeypatch, more="max_submitted = 5")
+
+
+def num_done(slurm):
+    return sum(slurm.store.run(id_).finished() is not None for id_ in PLAN.runs)
+
+
+def test_watch_brings_a_sweep_through_a_queue_that_is_too_small(slurm):
+    assert slurm("watch", "smoke").exit_code == 0
+    assert num_done(slurm) == 12
+    assert slurm.num_waits >= 3
+
+
+def test_watch_waits_for_room_that_other_jobs_take(slurm):
+    for k in range(5):
+        slurm.add(str(k))
+    slurm.meanwhile = lambda: slurm.jobs.pop(str(slurm.num_waits), None)
+    said = slurm("watch", "smoke")
+    assert said.exit_code == 0, said.output
+    assert num_done(slurm) == 12
+
+
+def test_watch_outlasts_a_slurm_that_does_not_answer_for_a_while(slurm):
+    slurm.num_refusals = 5
+    said = slurm("watch", "smoke")
+    assert said.exit_code == 0, said.output
+    assert "looking again" in said.output
+    assert num_done(slurm) == 12
+
+
+def test_watch_gives_up_on_a_slurm_that_never_answers(slurm):
+    slurm.num_refusals = 10_000
+    assert isinstance(slurm("watch", "smoke").exception, SchedulerError)
+
+
+@pytest.mark.parametrize("only", ["stage=pretrain", "arm=tube 0.9"])
+def test_watch_judges_what_it_was_asked_for(slurm, only):
+    said = slurm("watch", "smoke", "--only", only)
+    assert said.exit_code == 0, said.output
+    assert 0 < num_done(slurm) < 12
+
+
+def test_watch_ends_where_nothing_can_start(slurm):
+    """Fine-tunings alone, and nobody makes their pre-trainings."""
+    assert slurm("watch", "smoke", "--only", "stage=finetune").exit_code == 1
+
+
+def test_watch_ends_with_1_once_all_that_is_left_has_failed(slurm):
+    slurm.end = lambda id_: slurm.store.run(id_).stop("failed", "no disk")
+    assert slurm("watch", "smoke").exit_code == 1
+    assert num_done(slurm) == 0
