@@ -1,11 +1,13 @@
 """Handing a sweep to SLURM: what is asked for, what it would cost, and the reconcile that submit and watch share."""
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from slurm import control
 from slurm.check import check_profile
 from slurm.cluster import Batch, SlurmLauncher, adopt_orphans
-from slurm.look import Look, submit_lock
+from slurm.look import Look, look, submit_lock
 from slurm.profile import SlurmProfile
 from slurm.snapshot import take_snapshot
 from sweeps.commands.options import cost_of, parents_of
@@ -36,8 +38,8 @@ class Order:
     retried: frozenset[str]
     is_watched: bool = False
 
-    def launcher(self, store: Store, made: Plan) -> SlurmLauncher:
-        """Return the launcher for a plan; takes the snapshot of the code."""
+    def launcher(self, store: Store, made: Plan, code: Path) -> SlurmLauncher:
+        """Return the launcher for a plan, whose jobs start in the snapshot `code`."""
         cost = cost_of(store, made, self.profile.gpus_per_node)
         return SlurmLauncher(
             store=store,
@@ -45,7 +47,7 @@ class Order:
             profile_name=self.profile_name,
             runs=made.runs,
             parents=parents_of(made),
-            code=take_snapshot(store.root),
+            code=code,
             pack=self.pack,
             max_running=self.max_running,
             estimates={id_: cost.seconds(run) for id_, run in made.runs.items()},
@@ -68,11 +70,12 @@ class Order:
             raise ConfigError(f"--max-gpu-hours {self.max_gpu_hours:g}: {len(pending)} runs are estimated at {total:.1f}")
 
     def rehearse(self, store: Store, made: Plan, test_only: bool) -> None:
-        """Print the scripts, or when SLURM would start them; submits nothing."""
-        seen = prepare_runs(store, made, self.profile.runtime)
+        """Print the scripts, or when SLURM would start them; submits nothing, and leaves plan and runs as they are."""
+        seen = look(store, parents_of(made))
         pending = pending_of(store, made, seen.states, self.chosen, self.retried)
         self.check(store, made, pending)
-        launcher = self.launcher(store, made)
+        with tempfile.TemporaryDirectory() as elsewhere:
+            launcher = self.launcher(store, made, store.root / "code" / take_snapshot(Path(elsewhere)).name)
 
         def show(batch: Batch) -> list[str]:
             runs = f"{len(batch.runs)} runs" if len(batch.runs) > 1 else f"run {batch.runs[0]}"
@@ -88,7 +91,7 @@ def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False)
     queue = control.queue()  # before anything is written: is there a SLURM that answers?
     with Claim(submit_lock(store)).held("the run root, for submitting,"):
         adopt_orphans(store, queue)
-        seen = prepare_runs(store, made, order.profile.runtime)
+        seen = look(store, parents_of(made))
         pending = pending_of(store, made, seen.states, order.chosen, order.retried, order.is_watched)
         kept = {state: n for state in ("done", *AT_WORK) if (n := seen.count(state))}
         if not quiet or pending:
@@ -96,6 +99,8 @@ def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False)
             console.print(f"{made.sweep.name}: {len(pending)} of {len(made.runs)} runs to submit; {words}")
         if pending:
             order.check(store, made, pending)
+        prepare_runs(store, made, order.profile.runtime, seen)
+        if pending:
             _submit(order, store, made, pending, seen, sum(job.is_active for job in queue.values()))
 
 
@@ -104,7 +109,7 @@ def _submit(order: Order, store: Store, made: Plan, pending: list[str], seen: Lo
 
     limits = [limit for limit in (order.profile.max_submitted, control.max_submit()) if limit is not None]
     room = max(0, min(limits) - num_in_queue) if limits else None
-    launcher = order.launcher(store, made)
+    launcher = order.launcher(store, made, take_snapshot(store.root))
     num_submitted = 0
     with Progress(console=console, disable=not console.is_terminal) as bar:
         shown = bar.add_task("submitting", total=len(pending))

@@ -9,7 +9,7 @@ from sweeps.commands.options import Root, all_parents, store_of
 from sweeps.commands.show import console
 from sweeps.commands.tidy import Waste, differences, drop, find_run, unreferenced, waste
 from vmae.errors import RunDirError
-from vmae.runs import AT_WORK
+from vmae.runs import AT_WORK, FINISHED
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 RunId = Annotated[str, typer.Argument(help="A run id, or the beginning of one.")]
@@ -60,9 +60,13 @@ def adopt(
 def prune(
     name: Annotated[str | None, typer.Argument(help="A sweep: forget its plan, and its runs that no other plan names.")] = None,
     runs: Root = None,
+    finished: Annotated[bool, typer.Option("--finished", help="Without a sweep: also runs that have a result.")] = False,
     yes: Yes = False,
 ) -> None:
     """Delete run directories that no sweep's plan in the store names any more. Shared runs stay as long as one plan names them.
+
+    Without a sweep, what has a result stays unless --finished is given: a submit with other --seeds or --set takes runs out of
+    their sweep's plan, and the same options put them back.
 
     Example: python -m sweeps prune masking
     """
@@ -72,15 +76,19 @@ def prune(
     doomed = unreferenced(store, without=name)
     parents = all_parents(store)
     states = look(store, {id_: parents.get(id_) for id_ in (*parents, *doomed)}).states
+    spared = [id_ for id_ in doomed if states[id_] in FINISHED and not (name or finished)]
+    doomed = [id_ for id_ in doomed if id_ not in spared]
     kept = [id_ for id_ in doomed if states[id_] in AT_WORK or store.is_source(id_, apart_from=doomed)]
     going = [id_ for id_ in doomed if id_ not in kept]
     for id_ in going:
         console.print(f"  {id_}  {states[id_]:<11} {size_mb(store.root / id_):.1f} MB")
     for id_ in kept:
         console.print(f"  {id_}  stays: {states[id_]}, or another run has adopted its result")
+    if spared:
+        console.print(f"  {len(spared)} runs of no plan stay, for they have a result; --finished deletes them too")
     what = f"{len(going)} runs" + (f" and the plan of {name}" if name else "")
     if not going and not name:
-        console.print("every run is named by a plan")
+        console.print("nothing to delete" if spared or kept else "every run is named by a plan")
         return
     if not yes:
         typer.confirm(f"delete {what}?", abort=True)

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 
 from slurm.look import Look, look
 from sweeps.commands.options import parents_of
+from sweeps.commands.show import console
+from vmae.errors import VmaeError
 from vmae.files import write_atomic
 from vmae.runs import AT_WORK, FINISHED, MAX_FRUITLESS, State, Store
 from vmae.runtime import RuntimeConfig
@@ -13,12 +15,20 @@ KEPT: tuple[State, ...] = (*FINISHED, *AT_WORK)
 RETRIED: tuple[State, ...] = ("failed", "lost")
 
 
-def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig) -> Look:
+def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig, seen: Look | None = None) -> Look:
     """Write the plan and what is missing of its run directories; return where the runs stand.
 
     A run that somebody works on or will, perhaps with other code that knows other settings, keeps its own.
+
+    Args:
+        seen: where they stand, if that is known already.
     """
-    seen = look(store, parents_of(made))
+    seen = seen or look(store, parents_of(made))
+    if left := _left_behind(store, made):
+        console.print(
+            f"{made.sweep.name}: its plan named other runs before, of other seeds or settings; {left} of them are in no report "
+            f"now. They stay, and come back with the options that they were submitted with"
+        )
     store.write_plan(made.sweep.name, made.to_json())
     settings = runtime.model_dump_json().encode()
     for id_, run in made.runs.items():
@@ -27,6 +37,15 @@ def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig) -> Look:
         if not run_dir.runtime.exists() or (seen.states[id_] not in KEPT and run_dir.runtime.read_bytes() != settings):
             write_atomic(run_dir.runtime, settings)
     return seen
+
+
+def _left_behind(store: Store, made: Plan) -> int:
+    """Return how many finished runs the sweep's plan named until now and names no longer."""
+    try:
+        before = store.read_plan(made.sweep.name)["runs"]
+    except VmaeError:  # absent or damaged: it is about to be written
+        return 0
+    return sum(store.run(id_).finished() is not None for id_ in before if id_ not in made.runs)
 
 
 def startable(made: Plan, states: Mapping[str, State], pending: Collection[str]) -> list[str]:

@@ -6,15 +6,15 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretended_slurm import PretendedSlurm, finish
 from typer.testing import CliRunner
 
+from slurm.cluster import SlurmLauncher
 from sweeps.__main__ import app
 from sweeps.commands.pending import pending_of
 from sweeps.commands.tidy import drop, find_run, run_ids, unreferenced, waste
 from sweeps.smoke import SWEEP as SMOKE
 from vmae.errors import RunDirError
-from vmae.identity import cell_id
-from vmae.results import Result, write_result
 from vmae.runs import Store
 from vmae.study import Sweep, make_plan
 
@@ -25,11 +25,6 @@ def written(store, plan):
     store.write_plan(plan.sweep.name, plan.to_json())
     for id_, run in plan.runs.items():
         store.run(id_).create(run)
-
-
-def finish(store, id_):
-    run = store.own(id_).load()
-    write_result(store.own(id_).result, Result(id_, cell_id(run), run.stage, "done", {"top1": 50.0}, {}, {}))
 
 
 @pytest.fixture
@@ -196,3 +191,31 @@ def test_mistyped_options_name_the_near_word(words, message, store):
     result = CliRunner().invoke(app, [*words, "--runs", str(store.root)])
     assert result.exit_code != 0
     assert message in str(result.exception)
+
+
+def everything_in(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ("--test-only",), ("--max-gpu-hours", "0")])
+def test_a_rehearsed_or_refused_submit_changes_nothing(words, tmp_path, monkeypatch):
+    slurm = PretendedSlurm(tmp_path, monkeypatch, more="gpus_per_node = 1")
+    monkeypatch.setattr(SlurmLauncher, "show", lambda launcher, batch: f"#SBATCH --chdir={launcher.code}")
+    monkeypatch.setattr(SlurmLauncher, "expected_start", lambda launcher, batch: "soon")
+    assert slurm("submit", "smoke").exit_code == 0
+    slurm.jobs.clear()
+    before = everything_in(slurm.store.root)
+    said = slurm("submit", "smoke", "--seeds", "7,8", *words)
+    assert said.exit_code == (1 if words[0] == "--max-gpu-hours" else 0)
+    assert everything_in(slurm.store.root) == before
+
+
+def test_runs_that_another_choice_of_seeds_took_out_of_the_plan_outlive_prune(tmp_path, monkeypatch):
+    slurm = PretendedSlurm(tmp_path, monkeypatch)
+    assert slurm("watch", "smoke").exit_code == 0
+    assert "12 of them are in no report now" in slurm("submit", "smoke", "--seeds", "5").output
+    said = slurm("prune", "--yes")
+    assert "12 runs of no plan stay" in said.output
+    assert "0 of 12 runs to submit; 12 done" in slurm("submit", "smoke").output
+    slurm("submit", "smoke", "--seeds", "5")
+    assert "deleted 12 runs" in slurm("prune", "--finished", "--yes").output
