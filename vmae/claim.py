@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -23,13 +24,14 @@ class Claim:
     path: Path
 
     @contextlib.contextmanager
-    def held(self, what: str) -> Iterator[None]:
+    def held(self, what: str, beats: bool = False) -> Iterator[None]:
         """Hold the claim for this process; RunDirError if another live one has it.
 
         A claim whose process is gone (kill -9, reboot, requeue) is taken over.
 
         Args:
             what: is held, for the message.
+            beats: whether a thread renews the heartbeat: for a holder that has no steps between which to do it.
         """
         mine = self.path.with_name(f".{self.path.stem}.{socket.gethostname()}.{os.getpid()}")
         identity = _identity()
@@ -47,9 +49,13 @@ class Claim:
         finally:
             with contextlib.suppress(OSError):
                 mine.unlink()
+        over = threading.Event()
+        if beats:
+            threading.Thread(target=self._keep_beating, args=(identity, over), daemon=True).start()
         try:
             yield
         finally:
+            over.set()
             # Not a successor's, who held this process for dead; and what cannot be deleted is dead with this process.
             if self.owner() == identity:
                 with contextlib.suppress(OSError):
@@ -80,6 +86,11 @@ class Claim:
         """Renew the heartbeat."""
         with contextlib.suppress(OSError):
             os.utime(self.path)
+
+    def _keep_beating(self, identity: dict[str, Any], over: threading.Event) -> None:
+        while not over.wait(HEARTBEAT_S / 10):
+            if self.owner() == identity:  # not a successor's
+                self.beat()
 
     def is_live(self, active_jobs: Collection[str] | None = None) -> bool:
         """Return whether a live process holds the claim.

@@ -89,7 +89,7 @@ class Order:
 def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False) -> None:
     """Submit what is missing and return; SchedulerError if SLURM refuses in the middle (what was submitted stays)."""
     queue = control.queue()  # before anything is written: is there a SLURM that answers?
-    with Claim(submit_lock(store)).held("the run root, for submitting,"):
+    with Claim(submit_lock(store)).held("the run root, for submitting,", beats=True):
         adopt_orphans(store, queue)
         seen = look(store, parents_of(made))
         pending = pending_of(store, made, seen.states, order.chosen, order.retried, order.is_watched)

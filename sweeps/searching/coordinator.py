@@ -43,7 +43,7 @@ class Coordinator:
     @contextlib.contextmanager
     def held(self, fresh: bool = False) -> Iterator["Coordinator"]:
         """Hold the search for this process and open its studies; RunDirError if another live coordinator has it."""
-        with Claim(self.folder / "coordinator.json").held(f"search {self.asked.name}"), quiet_optuna():
+        with Claim(self.folder / "coordinator.json").held(f"search {self.asked.name}", beats=True), quiet_optuna():
             journal = self.folder / "journal.log"
             if fresh and journal.exists():
                 aside = journal.with_name(f"journal.log.before-{time.strftime('%Y%m%dT%H%M%S')}")

@@ -1,7 +1,9 @@
 """Searches: what is refused, equal proposals whatever is killed, budgets, failures, and the journal after a crash."""
 
 import json
+import socket
 import sys
+import time
 
 import pytest
 from helpers import ROOT
@@ -196,6 +198,24 @@ def test_a_search_that_another_process_holds_is_refused(store):
     (folder / "coordinator.json").write_text(json.dumps(process_identity(os.getpid())))
     with pytest.raises(RunDirError, match="being worked on by process"):
         carry_out(store, asked(trials=4))
+
+
+def test_a_search_that_takes_long_is_not_taken_over_from_another_machine(store, monkeypatch):
+    """A round may last for days, in which the coordinator only waits."""
+    monkeypatch.setattr("vmae.claim.HEARTBEAT_S", 0.5)
+
+    class Long(Pretended):
+        def bring(self, made):
+            own = socket.gethostname
+            monkeypatch.setattr(socket, "gethostname", lambda: "another machine")
+            time.sleep(1.2)
+            with pytest.raises(RunDirError, match="being worked on by process"):
+                carry_out(store, asked(trials=4))
+            monkeypatch.setattr(socket, "gethostname", own)
+            return super().bring(made)
+
+    carry_out(store, asked(trials=4), Long(store))
+    assert {trial["state"] for trial in trials(store)} == {"COMPLETE"}
 
 
 def test_a_dead_writers_lock_is_no_wait(store):

@@ -149,3 +149,16 @@ def test_a_process_that_was_held_for_dead_leaves_its_successors_claim(claim):
     with claim.held("the run"):
         claim.path.write_text(json.dumps(process_identity(1)))
     assert claim.owner() == process_identity(1)
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_a_holder_without_steps_lives_on_for_other_machines_where_a_thread_beats(claim, monkeypatch, beats):
+    monkeypatch.setattr("vmae.claim.HEARTBEAT_S", 0.5)
+    with claim.held("the search", beats):
+        monkeypatch.setattr(socket, "gethostname", lambda: "another host")
+        time.sleep(1.5)
+        assert claim.is_live() == beats
+        if beats:
+            with pytest.raises(RunDirError, match="the search is being worked on"), claim.held("the search"):
+                pass
+    assert not claim.path.exists()
