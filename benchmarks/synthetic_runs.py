@@ -35,7 +35,7 @@ FACTS: Mapping[str, Any] = {
     "device": "cpu",
     "synthetic": True,
 }
-COST = CostModel(V100.gflops, frozenset(), V100.name)
+COST = CostModel(V100)
 STEPS = range(1, 9)
 Top1 = Callable[[Cell, int], float | None]  # of a cell and seed, in percent; None: leave that evaluation unfinished
 

@@ -4,7 +4,8 @@ import typer
 
 from sweeps import registry
 from sweeps.commands import manage, searching, submitting, watching
-from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, cost_of, parents_of, plan_of, store_of
+from sweeps.commands.estimates import cost_of
+from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, store_of
 from sweeps.commands.show import console, print_plan
 from sweeps.scales import ON_GPUS, missing_inputs
 from vmae.cli import exit_with_message
@@ -35,7 +36,8 @@ def plan(
 ) -> None:
     """Check every arm of a sweep; print runs, shared runs and cost. Changes nothing, imports no torch.
 
-    What no two cores can do, the presets paper and proxy, is counted in GPU-hours whatever the profile.
+    What no two cores can do, the presets paper and proxy, is counted in GPU-hours whatever the profile. Costs are of finished
+    runs of the same shape in the store; without any, of a reference machine, or unknown.
 
     Example: python -m sweeps plan paper_table1 --preset paper
     """

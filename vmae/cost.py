@@ -1,13 +1,13 @@
 """What a run costs before it has run: FLOPs counted from the config, seconds from measured speed.
 
 FLOPs are those of matrix products (a multiply-add is two), forward and backward (three times the forward), as in the usual
-model-FLOPs accounting; attention included. Seconds come from finished runs of the same stage in this store where there are any,
-else from the reference machine, and the plan says which.
+model-FLOPs accounting; attention included. Seconds come from finished runs of the same stage and shape in this store where there
+are any, else from the reference machine, and the plan says which.
 """
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vmae.config import ContrastConfig, EvaluateRun, FinetuneRun, PretrainConfig, PretrainRun, Run
 from vmae.results import Result
@@ -88,32 +88,44 @@ def kind_of(run: Run) -> str:
     return "contrast" if isinstance(run, PretrainRun) and isinstance(run.pretrain, ContrastConfig) else run.stage
 
 
+Shape = tuple[str, int, int, int]
+
+
+def shape_of(run: Run) -> Shape:
+    """Return what speed in FLOPs goes with: kind, the encoder's width and depth, cubes of a clip."""
+    model = run.parent if isinstance(run, EvaluateRun) else run
+    return kind_of(run), model.encoder.width, model.encoder.depth, model.grid.num_cubes
+
+
 @dataclass(frozen=True)
 class CostModel:
-    """Seconds from GFLOP/s of one rank by kind of run: those in `measured` of finished runs, the others of `reference`."""
+    """Seconds from GFLOP/s of one rank: as `measured` on finished runs of the same shape, else of the `reference`."""
 
-    gflops: Mapping[str, float]
-    measured: frozenset[str]
-    reference: str = REFERENCE.name
+    reference: Reference = REFERENCE
+    measured: Mapping[Shape, float] = field(default_factory=dict)
 
     def seconds(self, run: Run) -> float | None:
         """Return the estimated seconds of one run on one rank, without its job's start; None where no speed is known."""
-        if (kind := kind_of(run)) not in self.gflops:
-            return None
-        return num_clips(run) * flops_per_clip(run) / (self.gflops[kind] * 1e9)
+        gflops = self.measured.get(shape_of(run)) or self.reference.gflops.get(kind_of(run))
+        return None if gflops is None else num_clips(run) * flops_per_clip(run) / (gflops * 1e9)
+
+    def source(self, run: Run) -> str:
+        """Return whose speed an estimate stands on."""
+        if shape_of(run) in self.measured:
+            return "finished runs here"
+        return self.reference.name if kind_of(run) in self.reference.gflops else "no finished run yet"
 
 
 def fit(finished: Iterable[tuple[Run, Result]], reference: Reference = REFERENCE, on_gpu: bool = False) -> CostModel:
-    """Return the cost model of a store's finished runs: the median speed of each stage, `reference` where there is none.
+    """Return the cost model of a store's finished runs: the median speed of each shape, `reference` where there is none.
 
     Args:
         on_gpu: which finished runs count: those that ran on a GPU, or those that did not.
     """
-    speeds: dict[str, list[float]] = {}
+    speeds: dict[Shape, list[float]] = {}
     for run, result in finished:
         seconds = result.compute.get("train_s") or result.compute.get("evaluate_s")
         if result.status == "done" and seconds and (("gpu" in result.provenance) == on_gpu):
             spent_s = seconds * result.provenance.get("num_ranks", 1)
-            speeds.setdefault(kind_of(run), []).append(num_clips(run) * flops_per_clip(run) / spent_s / 1e9)
-    medians = {stage: statistics.median(values) for stage, values in speeds.items()}
-    return CostModel({**reference.gflops, **medians}, frozenset(medians), reference.name)
+            speeds.setdefault(shape_of(run), []).append(num_clips(run) * flops_per_clip(run) / spent_s / 1e9)
+    return CostModel(reference, {shape: statistics.median(values) for shape, values in speeds.items()})

@@ -22,29 +22,26 @@
 
 import contextlib
 import json
-import socket
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vmae import allocation
 from vmae.claim import Claim, read_json
 from vmae.config import Run
-from vmae.errors import ConfigError, ResultsError, RunDirError, Stuck
+from vmae.errors import ConfigError, ResultsError, RunDirError
 from vmae.files import write_atomic
 from vmae.identity import run_id
 from vmae.recipe import load_run
 from vmae.results import Result, read_result
 from vmae.sealed import read_sealed, write_sealed
+from vmae.starts import note_start, num_from_one_step, read_starts, saved_since
 
 State = Literal["done", "diverged", "running", "queued", "requeued", "blocked", "interrupted", "failed", "lost", "missing"]
 STATES: tuple[State, ...] = get_args(State)
 FINISHED: tuple[State, ...] = ("done", "diverged")  # there is a result
 AT_WORK: tuple[State, ...] = ("running", "queued", "requeued")  # somebody works on it, or will
-
-MAX_FRUITLESS = 2  # starts of one job, or attempts without a word, that may get nowhere
 
 
 @dataclass(frozen=True)
@@ -132,50 +129,18 @@ class RunDir:
         write_atomic(self.submission, (json.dumps(values) + "\n").encode())
 
     def note_start(self, step: int, num_ranks: int) -> None:
-        """Record that an attempt starts from `step`; Interrupted if this job did so twice before and got nowhere.
-
-        Requeued for ever, a job whose limit is too short for one checkpoint would never end.
-        """
-        start = {"at": now(), "host": socket.gethostname(), "job": allocation.job_id(), "restart": allocation.restart_count()}
-        earlier = [line for line in self.read_starts() if line["job"] and line["job"] == start["job"]]
-        scored_more = self._saved_since_start(self.partial)
-        try:
-            with self.starts.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(start | {"step": step, "num_ranks": num_ranks}) + "\n")
-        except OSError as error:
-            raise RunDirError(f"cannot write {self.starts}: {error.strerror}") from error
-        is_stuck = len(earlier) >= MAX_FRUITLESS and all(line["step"] == step for line in earlier[-MAX_FRUITLESS:])
-        if is_stuck and not scored_more:
-            raise Stuck(
-                f"job {start['job']} starts from step {step} for the third time; its time limit or its notice is too "
-                f"short for one checkpoint (profile: time, signal_before_s, runtime.checkpoint_every_s)"
-            )
+        """Record that an attempt starts from `step`; Stuck if this job did so twice before and got nowhere."""
+        note_start(self.starts, now(), step, num_ranks, scored_more=saved_since(self.starts, self.partial))
 
     def read_starts(self) -> list[dict[str, Any]]:
         """Return the starts so far, oldest first; a half-written last line is left out."""
-        try:
-            lines = self.starts.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return []
-        found = []
-        for line in lines:
-            with contextlib.suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-        return found
+        return read_starts(self.starts)
 
     def fruitless_starts(self) -> int:
         """Return how many of the last starts got no further than where they began, as far as is known: what was saved counts."""
-        steps = [start["step"] for start in self.read_starts()]
-        if self._saved_since_start(self.partial):  # evaluations start from step 0 each time
+        if saved_since(self.starts, self.partial):  # evaluations start from step 0 each time
             return 0
-        count = next((n for n, step in enumerate(reversed(steps)) if step != steps[-1]), len(steps))
-        return max(0, count - self._saved_since_start(self.checkpoint))
-
-    def _saved_since_start(self, saved: Path) -> bool:
-        """Return whether the last start has written this file: by its time, as light floors cannot open checkpoints."""
-        with contextlib.suppress(FileNotFoundError):
-            return saved.stat().st_mtime_ns > self.starts.stat().st_mtime_ns
-        return False
+        return max(0, num_from_one_step(self.starts) - saved_since(self.starts, self.checkpoint))
 
     def held_claim(self) -> Claim:
         """Return the claim on this run."""

@@ -10,10 +10,12 @@ from slurm.cluster import Batch, SlurmLauncher, adopt_orphans
 from slurm.look import Look, look, submit_lock
 from slurm.profile import SlurmProfile
 from slurm.snapshot import take_snapshot
-from sweeps.commands.options import cost_of, parents_of
+from sweeps.commands.estimates import cost_of
+from sweeps.commands.options import parents_of
 from sweeps.commands.pending import pending_of, prepare_runs
 from sweeps.commands.show import console
 from vmae.claim import Claim
+from vmae.cost import shape_of
 from vmae.errors import ConfigError, SchedulerError
 from vmae.runs import AT_WORK, Store
 from vmae.study import Plan
@@ -59,13 +61,14 @@ class Order:
         if self.max_gpu_hours is None:
             return
         cost = cost_of(store, made, self.profile.gpus_per_node)
-        spent = [cost.seconds(made.runs[id_]) for id_ in pending]
-        if None in spent:
+        runs = [made.runs[id_] for id_ in pending]
+        if not cost.measured.keys() >= {shape_of(run) for run in runs}:
             raise ConfigError(
-                f"--max-gpu-hours {self.max_gpu_hours:g}: the cost is unknown until a run of each stage has finished here; "
-                f"submit a small part first, for example with --only seed={made.sweep.seeds[0]}"
+                f"--max-gpu-hours {self.max_gpu_hours:g}: the cost is unknown until a run of each stage and shape of model has "
+                f"finished in this store on such a machine; submit a small part without it first, for example with "
+                f"--only seed={made.sweep.seeds[0]}"
             )
-        total = sum(s or 0.0 for s in spent) / 3600
+        total = sum(cost.seconds(run) or 0.0 for run in runs) / 3600
         if total > self.max_gpu_hours:
             raise ConfigError(f"--max-gpu-hours {self.max_gpu_hours:g}: {len(pending)} runs are estimated at {total:.1f}")
 

@@ -8,7 +8,8 @@ from typing import Any
 from slurm.launch import LocalLauncher, chains
 from slurm.look import look
 from slurm.profile import LocalProfile
-from sweeps.commands.options import cost_of, parents_of
+from sweeps.commands.estimates import cost_of
+from sweeps.commands.options import parents_of
 from sweeps.commands.pending import pending_of, prepare_runs
 from sweeps.commands.rows import run_names, share_done
 from sweeps.commands.show import console, duration, print_states

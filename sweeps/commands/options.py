@@ -1,4 +1,4 @@
-"""What the commands share: their options, and from them the plan, the store and the speed that estimates stand on."""
+"""What the commands share: their options, and from them the plan and the store."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,6 @@ import typer
 
 from sweeps import registry
 from sweeps.scales import DEFAULT, PRESETS
-from vmae.cost import NOTHING, REFERENCE, V100, CostModel, fit
 from vmae.errors import ConfigError, near
 from vmae.files import default_root
 from vmae.recipe import parse_setting
@@ -68,18 +67,6 @@ def all_parents(store: Store, without: str | None = None) -> dict[str, str | Non
             plan = store.read_plan(file.parent.name)
             parents |= {id_: run["parent"] for id_, run in plan["runs"].items()}
     return parents
-
-
-def cost_of(store: Store, made: Plan, num_gpus: int | None) -> CostModel:
-    """Return the cost model for a place: finished runs of the plan first, else the reference machine of that kind.
-
-    Args:
-        num_gpus: GPUs per run on a cluster, None for this machine.
-    """
-    results = ((run, store.run(id_).finished()) for id_, run in made.runs.items())
-    finished = ((run, result) for run, result in results if result)
-    reference = REFERENCE if num_gpus is None else V100 if num_gpus else NOTHING
-    return fit(finished, reference, on_gpu=bool(num_gpus))
 
 
 def selected(made: Plan, only: list[str] | None) -> set[str]:

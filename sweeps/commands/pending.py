@@ -7,8 +7,9 @@ from sweeps.commands.options import parents_of
 from sweeps.commands.show import console
 from vmae.errors import VmaeError
 from vmae.files import write_atomic
-from vmae.runs import AT_WORK, FINISHED, MAX_FRUITLESS, State, Store
+from vmae.runs import AT_WORK, FINISHED, State, Store
 from vmae.runtime import RuntimeConfig
+from vmae.starts import MAX_FRUITLESS
 from vmae.study import Plan
 
 KEPT: tuple[State, ...] = (*FINISHED, *AT_WORK)

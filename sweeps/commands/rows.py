@@ -20,7 +20,7 @@ class Row:
     Attributes:
         step, num_steps: optimiser steps taken and to take; None for evaluations.
         loss, clips_per_s, eta_s: of a run that trains.
-        gpu_hours: spent on training over all attempts, 0 without GPUs; None where nothing is known.
+        gpu_hours: spent on training over all attempts, or on evaluation in one, 0 without GPUs; None where nothing is known.
         estimate_gpu_hours: as estimated when it was submitted.
         job_id, node: of the job in SLURM's queue.
         reason: why it waits, stopped or failed.
@@ -74,7 +74,8 @@ def _row(id_: str, name: str, run: Run, seen: Look, store: Store) -> Row:
         assert result is not None
         values |= {"step": result.compute.get("num_steps"), "num_restarts": result.compute.get("num_restarts", 0)}
         values["reason"] = str(result.metrics.get("reason", ""))
-        values["gpu_hours"] = result.compute.get("train_s", 0.0) * num_gpus / 3600
+        spent_s = result.compute.get("train_s", result.compute.get("evaluate_s"))
+        values["gpu_hours"] = None if spent_s is None and num_gpus else (spent_s or 0.0) * num_gpus / 3600
         return Row(**values)
     if job is not None:
         waits = job.reason if job.is_waiting and job.reason != "None" else ""

@@ -38,12 +38,11 @@ def print_plan(
     for stage in dict.fromkeys(run.stage for run in plan.runs.values()):
         runs = {id_: run for id_, run in plan.runs.items() if run.stage == stage}
         spent = [model.seconds(run) for run in runs.values()]
-        known = stage in model.gflops
-        source = "finished runs here" if stage in model.measured else model.reference if known else "no finished run yet"
+        sources = ", ".join(dict.fromkeys(model.source(run) for run in runs.values()))
         num_done = sum(states[id_] == "done" for id_ in runs)
         clips = sum(num_clips(run) for run in runs.values())
-        estimate = _amount(sum(s or 0.0 for s in spent), unit).removesuffix(f" {unit}") if known else "unknown"
-        table.add_row(stage, str(len(runs)), str(num_done), f"{clips:,}", estimate, source)
+        estimate = "unknown" if None in spent else _amount(sum(s or 0.0 for s in spent), unit).removesuffix(f" {unit}")
+        table.add_row(stage, str(len(runs)), str(num_done), f"{clips:,}", estimate, sources)
     console.print(table)
     console.print(
         f"{len(plan.cells)} cells x {len(sweep.seeds)} seeds = {plan.num_declared} runs declared, "
@@ -55,7 +54,7 @@ def print_plan(
 def _print_cost(plan: Plan, states: Mapping[str, State], model: CostModel, place: LocalProfile | SlurmProfile, unit: str) -> None:
     seconds = {id_: model.seconds(run) for id_, run in plan.runs.items()}
     if None in seconds.values():
-        console.print("cost: unknown until a run of each stage has finished here")
+        console.print("cost: unknown until a run of each stage and shape has finished here")
         return
     known = {id_: s or 0.0 for id_, s in seconds.items()}
     uses = Counter(id_ for cell in plan.cells for runs in cell.replicates.values() for id_ in runs.values())

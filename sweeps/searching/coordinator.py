@@ -14,8 +14,9 @@ from vmae.claim import Claim
 from vmae.config import EvaluateRun
 from vmae.errors import Interrupted, ResultsError, RunDirError
 from vmae.identity import cell_id, run_id
-from vmae.runs import MAX_FRUITLESS, State, Store, now
+from vmae.runs import State, Store, now
 from vmae.sealed import write_sealed
+from vmae.starts import MAX_FRUITLESS
 from vmae.study import Cell, Plan, Sweep, plain
 
 if TYPE_CHECKING:

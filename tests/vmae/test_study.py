@@ -8,7 +8,7 @@ from ablations import mask_ratio_by_sampling
 from sweeps.presets import quick
 from vmae.arms import SCRATCH, Arm, grid_arms
 from vmae.config import PretrainRun
-from vmae.cost import CostModel, fit, flops_per_clip, num_clips
+from vmae.cost import NOTHING, CostModel, fit, flops_per_clip, num_clips, shape_of
 from vmae.errors import ConfigError
 from vmae.grid import CubeGrid
 from vmae.identity import run_id
@@ -131,7 +131,13 @@ def test_cost_learns_from_finished_runs():
     seconds = num_clips(run) * flops_per_clip(run) / 7e9
     result = Result("x", "y", "pretrain", "done", {}, {"train_s": seconds}, {})
     model = fit([(run, result)])
-    assert model.gflops["pretrain"] == pytest.approx(7.0)
+    assert model.measured == {shape_of(run): pytest.approx(7.0)}
     assert model.seconds(run) == pytest.approx(seconds)
-    assert model.measured == {"pretrain"}
     assert isinstance(fit([]), CostModel)
+
+
+def test_the_speed_of_one_model_is_not_anothers():
+    run, larger = quick("motion").runs()[0], quick("motion").replace({"encoder.depth": 12}).runs()[0]
+    model = fit([(run, Result("x", "y", "pretrain", "done", {}, {"train_s": 1.0}, {}))], NOTHING)
+    assert model.source(run) == "finished runs here"
+    assert model.seconds(larger) is None
