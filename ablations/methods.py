@@ -7,7 +7,7 @@ Expected: VideoMAE above MoCo v3 above scratch on all four data sets, by more th
 Cost: two pre-trainings, one of them contrastive (on all cubes of two clips), and three fine-tunings per data set and seed.
 """
 
-from vmae.arms import Arm, As, PaperRow
+from vmae.arms import FROM_SCRATCH, Arm, As, PaperRow
 from vmae.study import Ablation
 
 ABLATION = Ablation(
@@ -15,11 +15,7 @@ ABLATION = Ablation(
     doc=__doc__,
     paper="Table 2",
     arms=(
-        Arm(
-            "scratch",
-            {"pretrain": None, "finetune.optim.epochs": As("instead.scratch_epochs", optional=True)},
-            PaperRow("vmae.t2", "from_scratch"),
-        ),
+        Arm("scratch", FROM_SCRATCH, PaperRow("vmae.t2", "from_scratch")),
         Arm("MoCo v3", {"pretrain": As("instead.contrast")}, PaperRow("vmae.t2", "MoCo_v3")),
         Arm("VideoMAE", {}, PaperRow("vmae.t2", "VideoMAE")),
     ),

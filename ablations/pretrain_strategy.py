@@ -7,10 +7,8 @@ Cost: one pre-training and up to three fine-tunings per data set and seed; scrat
 paper's scale.
 """
 
-from vmae.arms import Arm, As, PaperRow
+from vmae.arms import FROM_SCRATCH, Arm, As, PaperRow
 from vmae.study import Ablation
-
-FROM_SCRATCH = {"pretrain": None, "finetune.optim.epochs": As("instead.scratch_epochs", optional=True)}
 
 ABLATION = Ablation(
     name="pretrain_strategy",

@@ -8,7 +8,7 @@ Expected: 75 % at least as good as 90 % on few videos; both far above scratch.
 Cost: two pre-trainings for 4,800 epochs, six on subsets, as many fine-tunings and scratch, per seed; the list is small.
 """
 
-from vmae.arms import Arm, As, PaperRow, Share
+from vmae.arms import FROM_SCRATCH, Arm, PaperRow, Share
 from vmae.study import Ablation
 
 RATIOS = (0.75, 0.9)
@@ -19,11 +19,7 @@ ABLATION = Ablation(
     doc=__doc__,
     paper="Table 2, HMDB51; appendix",
     arms=(
-        Arm(
-            "scratch",
-            {"pretrain": None, "finetune.optim.epochs": As("instead.scratch_epochs", optional=True)},
-            PaperRow("vmae.t2", "from_scratch"),
-        ),
+        Arm("scratch", FROM_SCRATCH, PaperRow("vmae.t2", "from_scratch")),
         Arm("all, ratio 0.75", {"pretrain.mask.ratio": 0.75}, PaperRow("vmae.t2", "VideoMAE")),
         Arm("all, ratio 0.9", {"pretrain.mask.ratio": 0.9}),
         *(

@@ -133,7 +133,8 @@ class Arm:
         }
 
 
-SCRATCH = Arm("scratch", {"pretrain": None})
+FROM_SCRATCH = {"pretrain": None, "finetune.optim.epochs": As("instead.scratch_epochs", optional=True)}
+SCRATCH = Arm("scratch", FROM_SCRATCH)
 
 
 def grid_arms(fields: Mapping[str, Sequence[Any]], name: str) -> tuple[Arm, ...]:

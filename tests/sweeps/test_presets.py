@@ -155,6 +155,18 @@ def test_presets_by_name_and_by_option():
             registry.load(*words)
 
 
+@pytest.mark.parametrize("preset", ["paper", "proxy", "quick", "tiny"])
+def test_scratch_is_one_run_per_data_set_whichever_ablation_asks(preset, monkeypatch, tmp_path):
+    monkeypatch.setenv("VMAE_DATA", str(tmp_path))
+    found: dict[str, set[str]] = {}
+    for name in ("everything", "figures", "masking", "paper_tables234"):
+        for cell in make_plan(registry.load(name, preset)).cells:
+            if cell.arm == "scratch":
+                found.setdefault(cell.dataset, set()).add(cell.cell_id)
+    assert found
+    assert {dataset: len(ids) for dataset, ids in found.items()} == dict.fromkeys(found, 1)
+
+
 def test_the_reference_gpu_is_table_3s():
     """64 V100: 800 epochs masked in 19.5 hours, 300 contrastive in 61.7, both on SSv2."""
     base = scale("paper").recipes["SSV2"]
