@@ -12,7 +12,7 @@ from slurm.profile import SlurmProfile
 from slurm.snapshot import take_snapshot
 from sweeps.commands.estimates import cost_of
 from sweeps.commands.options import parents_of
-from sweeps.commands.pending import pending_of, prepare_runs
+from sweeps.commands.pending import prepare_runs, set_results_aside, take_up
 from sweeps.commands.show import console
 from vmae.claim import Claim
 from vmae.cost import shape_of
@@ -27,7 +27,7 @@ class Order:
 
     Attributes:
         chosen: runs that may be submitted.
-        retried: states that are taken up besides missing and interrupted.
+        retried: of RETRIED, what is taken up besides missing and interrupted.
         is_watched: as of `pending_of`.
     """
 
@@ -75,7 +75,7 @@ class Order:
     def rehearse(self, store: Store, made: Plan, test_only: bool) -> None:
         """Print the scripts, or when SLURM would start them; submits nothing, and leaves plan and runs as they are."""
         seen = look(store, parents_of(made))
-        pending = pending_of(store, made, seen.states, self.chosen, self.retried)
+        pending = take_up(store, made, seen.states, self.chosen, self.retried)
         self.check(store, made, pending)
         with tempfile.TemporaryDirectory() as elsewhere:
             launcher = self.launcher(store, made, store.root / "code" / take_snapshot(Path(elsewhere)).name)
@@ -95,7 +95,7 @@ def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False)
     with Claim(submit_lock(store)).held("the run root, for submitting,", beats=True):
         adopt_orphans(store, queue)
         seen = look(store, parents_of(made))
-        pending = pending_of(store, made, seen.states, order.chosen, order.retried, order.is_watched)
+        pending = take_up(store, made, seen.states, order.chosen, order.retried, order.is_watched)
         kept = {state: n for state in ("done", *AT_WORK) if (n := seen.count(state))}
         if not quiet or pending:
             words = ", ".join(f"{n} {state}" for state, n in kept.items()) or "none there yet"
@@ -104,6 +104,7 @@ def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False)
             order.check(store, made, pending)
         prepare_runs(store, made, order.profile.runtime, seen)
         if pending:
+            set_results_aside(store, made, pending)
             _submit(order, store, made, pending, seen, sum(job.is_active for job in queue.values()))
 
 

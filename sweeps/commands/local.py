@@ -10,7 +10,7 @@ from slurm.look import look
 from slurm.profile import LocalProfile
 from sweeps.commands.estimates import cost_of
 from sweeps.commands.options import parents_of
-from sweeps.commands.pending import pending_of, prepare_runs
+from sweeps.commands.pending import prepare_runs, set_results_aside, take_up
 from sweeps.commands.rows import run_names, share_done
 from sweeps.commands.show import console, duration, print_states
 from vmae.runs import FINISHED, State, Store
@@ -27,8 +27,11 @@ def run_here(
 ) -> Mapping[str, State]:
     """Prepare and run what is missing of the chosen runs, wait, and return the states of all."""
     parents = parents_of(made)
-    states = prepare_runs(store, made, place.runtime).states
-    pending = {id_: parents[id_] for id_ in pending_of(store, made, states, chosen, retried)}
+    seen = look(store, parents)
+    states = seen.states
+    pending = {id_: parents[id_] for id_ in take_up(store, made, states, chosen, retried)}
+    prepare_runs(store, made, place.runtime, seen)
+    set_results_aside(store, made, pending)
     console.print(
         f"{made.sweep.name}: {len(pending)} of {len(made.runs)} runs to do, {sum(s == 'done' for s in states.values())} done"
     )

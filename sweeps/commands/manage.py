@@ -101,9 +101,12 @@ def gc(
     weights: Annotated[bool, typer.Option("--weights", help="Also weights that no unfinished run starts from.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it only a list.")] = False,
 ) -> None:
-    """Free disk space: checkpoints of finished runs, leftovers of dead writers, code and job files that nothing needs any more.
+    """Free disk space: checkpoints of done runs, leftovers of dead writers, code and job files that nothing needs any more.
 
-    Results, logs, predictions and plans stay. Example: python -m sweeps gc --weights --yes
+    Results, logs, predictions and plans stay, and so does the state before a divergence. Without its weights nothing new can
+    start from a run; `submit --retry weights` makes such a run again.
+
+    Example: python -m sweeps gc --weights --yes
     """
     store = store_of(runs)
     found = waste(store, weights)

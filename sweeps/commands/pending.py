@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from slurm.look import Look, look
 from sweeps.commands.options import parents_of
 from sweeps.commands.show import console
-from vmae.errors import VmaeError
+from vmae.errors import RunDirError, VmaeError
 from vmae.files import write_atomic
 from vmae.runs import AT_WORK, FINISHED, State, Store
 from vmae.runtime import RuntimeConfig
@@ -13,7 +13,7 @@ from vmae.starts import MAX_FRUITLESS
 from vmae.study import Plan
 
 KEPT: tuple[State, ...] = (*FINISHED, *AT_WORK)
-RETRIED: tuple[State, ...] = ("failed", "lost")
+RETRIED = ("failed", "lost", "weights")  # states; and what is done, but without the weights that others are to start from
 
 
 def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig, seen: Look | None = None) -> Look:
@@ -38,6 +38,46 @@ def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig, seen: Look | 
         if not run_dir.runtime.exists() or (seen.states[id_] not in KEPT and run_dir.runtime.read_bytes() != settings):
             write_atomic(run_dir.runtime, settings)
     return seen
+
+
+def take_up(
+    store: Store,
+    made: Plan,
+    states: Mapping[str, State],
+    chosen: Collection[str],
+    retried: Collection[str],
+    is_watched: bool = False,
+) -> list[str]:
+    """Return `pending_of`, with `weights` in `retried` also the done runs without weights that those start from, parents first.
+
+    RunDirError if there are such runs and they are not to be made again.
+    """
+    pending = pending_of(store, made, states, chosen, retried, is_watched)
+    lacking = _without_weights(store, made, pending)
+    if lacking and "weights" not in retried:
+        raise RunDirError(
+            f"{len(lacking)} done runs that others are to start from have no weights any more (gc --weights): "
+            f"{', '.join(lacking[:5])}{' ...' if len(lacking) > 5 else ''}; submit with --retry weights (search: --retry) makes "
+            f"them again"
+        )
+    return [id_ for id_ in made.runs if id_ in pending or id_ in lacking]
+
+
+def set_results_aside(store: Store, made: Plan, pending: Collection[str]) -> None:
+    """Have done runs made again whose weights pending ones need; what they came to stays beside, as result.json.without-weights."""
+    for id_ in _without_weights(store, made, pending):
+        place = store.run(id_)
+        place.result.replace(place.result.with_suffix(".json.without-weights"))
+
+
+def _without_weights(store: Store, made: Plan, pending: Collection[str]) -> list[str]:
+    found: set[str] = set()
+    for id_ in reversed(made.runs):  # children first: a parent that is made again needs its own parent's
+        parent = made.parents.get(id_)
+        if parent is not None and (id_ in pending or id_ in found) and not store.run(parent).weights.exists():
+            result = store.run(parent).finished()
+            found |= {parent} if result is not None and result.status == "done" else set()
+    return [id_ for id_ in made.runs if id_ in found]
 
 
 def _left_behind(store: Store, made: Plan) -> int:

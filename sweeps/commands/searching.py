@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from sweeps.commands.options import Preset, ProfileName, Root, parents_of, store_of
+from sweeps.commands.pending import RETRIED
 from sweeps.commands.show import console
 from vmae.errors import ConfigError, RunDirError
 from vmae.runs import AT_WORK, State, Store
@@ -79,7 +80,9 @@ def run(
     profile: ProfileName = "local",
     jobs: Annotated[int | None, typer.Option(min=1, help="Here: jobs at a time.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Per cell, instead of the declared number; may grow later.")] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Also runs of open trials that failed or vanished.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also runs of open trials that failed, vanished or lack weights.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set the old journal aside and begin anew.")] = False,
     storage: Annotated[str | None, typer.Option(help="Instead of the journal: a database, postgresql+psycopg://...")] = None,
     every: Annotated[float, typer.Option(min=1.0, help="SLURM: seconds between looks.")] = 30.0,
@@ -95,7 +98,7 @@ def run(
     if fresh and storage:
         raise ConfigError("--fresh sets a journal aside; in a database delete the studies (optuna delete-study), or use another")
     asked, store, place = load(name, preset, trials), store_of(runs), load_profile(profile)
-    retried = frozenset(("failed", "lost")) if retry else frozenset()
+    retried = frozenset(RETRIED) if retry else frozenset()
     local = isinstance(place, LocalProfile)
     execution = Here(store, place, jobs, retried) if local else OnSlurm(store, profile, place, retried, every)
     with Coordinator(store, asked, lambda text: console.print(text, markup=False), storage).held(fresh) as coordinator:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 MAX_REFUSALS = 30  # looks in a row at which SLURM does not answer, or refuses, before watch gives up
 
-Retry = Annotated[list[str] | None, typer.Option("--retry", help="Also runs that are `failed` or `lost` (or both: failed,lost).")]
+RETRY = "Also runs that are `failed` or `lost`, or done without the `weights` that others need (several: failed,lost)."
+Retry = Annotated[list[str] | None, typer.Option("--retry", help=RETRY)]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Runs of this stage=, arm=, dataset= or seed=; may be repeated.")]
 Pack = Annotated[int, typer.Option("--pack", min=1, help="SLURM: small runs per job, each with one task, GPU or core set.")]
 MaxRunning = Annotated[int | None, typer.Option("--max-running", min=1, help="SLURM: elements of an array at a time.")]

@@ -85,9 +85,10 @@ def drop(store: Store, ids: Collection[str], sweep: str | None) -> None:
 
 def waste(store: Store, weights: bool) -> dict[str, list[Waste]]:
     """Return what nothing needs any more, by kind."""
-    finished = {id_ for id_ in run_ids(store) if store.run(id_).finished()}
+    results = {id_: result for id_ in run_ids(store) if (result := store.run(id_).finished())}
+    finished = set(results)
     kinds = {
-        "checkpoints of finished runs": _checkpoints(store, finished),
+        "checkpoints of done runs": _checkpoints(store, [id_ for id_ in finished if results[id_].status == "done"]),
         "leftovers of dead writers": _leftovers(store),
         "code that no unfinished run was submitted with": _snapshots(store, finished),
         "job files of finished runs": _job_files(store, finished),
@@ -97,8 +98,8 @@ def waste(store: Store, weights: bool) -> dict[str, list[Waste]]:
     return {kind: entries for kind, files in kinds.items() if (entries := [Waste(file) for file in files])}
 
 
-def _checkpoints(store: Store, finished: Collection[str]) -> Iterator[Path]:
-    for id_ in finished:
+def _checkpoints(store: Store, done: Collection[str]) -> Iterator[Path]:
+    for id_ in done:  # of a diverged run, the state before it shows what happened
         place = store.own(id_)
         yield from (path for path in (place.checkpoint, place.previous_checkpoint, place.partial) if path.exists())
 

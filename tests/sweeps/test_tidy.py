@@ -15,6 +15,8 @@ from sweeps.commands.pending import pending_of
 from sweeps.commands.tidy import drop, find_run, run_ids, unreferenced, waste
 from sweeps.smoke import SWEEP as SMOKE
 from vmae.errors import RunDirError
+from vmae.identity import cell_id
+from vmae.results import Result, write_result
 from vmae.runs import Store
 from vmae.study import Sweep, make_plan
 
@@ -219,3 +221,31 @@ def test_runs_that_another_choice_of_seeds_took_out_of_the_plan_outlive_prune(tm
     assert "0 of 12 runs to submit; 12 done" in slurm("submit", "smoke").output
     slurm("submit", "smoke", "--seeds", "5")
     assert "deleted 12 runs" in slurm("prune", "--finished", "--yes").output
+
+
+def test_gc_keeps_the_state_before_a_divergence(small, store):
+    done, diverged = same_stage(small)
+    finish(store, done)
+    run = store.own(diverged).load()
+    write_result(store.own(diverged).result, Result(diverged, cell_id(run), run.stage, "diverged", {}, {}, {}))
+    for id_ in (done, diverged):
+        store.own(id_).checkpoint.write_bytes(b"c")
+    gone = {entry.path for entries in waste(store, weights=True).values() for entry in entries}
+    assert store.own(done).checkpoint in gone
+    assert store.own(diverged).checkpoint not in gone
+
+
+def test_a_pretraining_whose_weights_gc_took_is_made_again_when_asked_and_only_then(tmp_path, monkeypatch):
+    slurm = PretendedSlurm(tmp_path, monkeypatch)
+    assert slurm("watch", "smoke").exit_code == 0
+    assert slurm("gc", "--weights", "--yes").exit_code == 0
+    assert "0 of 12 runs to submit; 12 done" in slurm("submit", "smoke").output, "nothing needs the weights"
+    new = ("--set", "finetune.optim.epochs=5")
+    before = everything_in(slurm.store.root)
+    refused = slurm("submit", "smoke", *new)
+    assert "4 done runs" in str(refused.exception)
+    assert "--retry weights" in str(refused.exception)
+    assert everything_in(slurm.store.root) == before
+    assert "12 of 12 runs to submit" in slurm("submit", "smoke", *new, "--retry", "weights").output
+    slurm.pass_time()
+    assert slurm("watch", "smoke", *new).exit_code == 0
