@@ -75,7 +75,12 @@ class Recipe(Config):
         return validate(Recipe, values)
 
     def with_seed(self, seed: int) -> "Recipe":
-        """Return the replicate `seed` >= 0: the same for pre-training and fine-tuning, so that arms are paired by it."""
+        """Return the replicate `seed`: the same for pre-training and fine-tuning, so that arms are paired by it.
+
+        ConfigError unless it is from 0 to 2**32 - 1.
+        """
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"seed {seed}; allowed: 0 to {2**32 - 1}")
         sections = {"finetune": self.finetune, "pretrain": self.pretrain}
         seeded = {name: part and part.model_copy(update={"seed": seed}) for name, part in sections.items()}
         return self.model_copy(update=seeded)

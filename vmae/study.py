@@ -19,6 +19,8 @@ from vmae.errors import ConfigError, near
 from vmae.identity import cell_id, run_id
 from vmae.recipe import Recipe
 
+SEEDED = ("pretrain", "finetune", "linear_probe", "contrast")  # sections with a replicate's seed
+
 
 @dataclass(frozen=True)
 class Ablation:
@@ -203,6 +205,7 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
     runs: dict[str, Run] = {}
     parents: dict[str, str] = {}
     num_declared = 0
+    _refuse_seeds(settings or {}, "--seeds, or the sweep's seeds, say")
     recipes = {dataset: base.replace(settings or {}) for dataset, base in sweep.recipes.items()}
     by_paper_name = {sweep.stands_for.get(dataset, dataset): recipe for dataset, recipe in recipes.items()}
     for dataset, recipe in recipes.items():
@@ -210,6 +213,7 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
             where = f"sweep {sweep.name}, ablation {ablation.name}, arm {arm.name!r}, data set {dataset}"
             replicates: dict[int, dict[str, str]] = {}
             try:
+                _refuse_seeds(arm.settings, "the sweep's seeds say")
                 chosen = arm.resolved(recipe, by_paper_name)
                 asked = recipe.replace(chosen)
                 for seed in sweep.seeds:
@@ -225,6 +229,14 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
             assert isinstance(last, EvaluateRun)
             cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), plain(chosen), replicates))
     return Plan(sweep, tuple(cells), runs, num_declared, parents)
+
+
+def _refuse_seeds(settings: Mapping[str, Any], who: str) -> None:
+    """Refuse a replicate's seed among dotted settings: it would do nothing. Those of data and subsets are no replicate's."""
+    for path in settings:
+        section, _, field_name = path.rpartition(".")
+        if field_name == "seed" and section.rpartition(".")[2] in SEEDED:
+            raise ConfigError(f"{path} would do nothing: {who} which seeds each run has")
 
 
 def _share_a_preset(arms: Sequence[Arm]) -> Iterator[bool]:

@@ -28,6 +28,7 @@ class Order:
     Attributes:
         chosen: runs that may be submitted.
         retried: of RETRIED, what is taken up besides missing and interrupted.
+        see, rest: the commands that show where the runs stand, and that submit what the queue does not take yet.
         is_watched: as of `pending_of`.
     """
 
@@ -38,6 +39,8 @@ class Order:
     max_gpu_hours: float | None
     chosen: set[str]
     retried: frozenset[str]
+    see: str
+    rest: str
     is_watched: bool = False
 
     def launcher(self, store: Store, made: Plan, code: Path) -> SlurmLauncher:
@@ -131,11 +134,12 @@ def _submit(order: Order, store: Store, made: Plan, pending: list[str], seen: Lo
             ) from None
     if num_submitted < len(pending):
         console.print(
-            f"submitted {num_submitted} of {len(pending)}: the queue takes {min(limits, default=0)} jobs of yours; the same "
-            f"command later, or python -m sweeps watch {made.sweep.name}, submits the rest"
+            f"submitted {num_submitted} of {len(pending)}: the queue takes {min(limits, default=0)} jobs of yours; {order.rest}, "
+            f"submits the rest",
+            markup=False,
         )
     else:
-        console.print(f"submitted {num_submitted}; see python -m sweeps status {made.sweep.name}")
+        console.print(f"submitted {num_submitted}; see {order.see}", markup=False)
 
 
 def _waiting(seen: Look) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """What the commands share: their options, and from them the plan and the store."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override of the ba
 Seeds = Annotated[str | None, typer.Option(help="Instead of the sweep's own, for example 0,1,2 or 0-9.")]
 Preset = Annotated[str | None, typer.Option("--preset", help=f"The scale: {', '.join(PRESETS)}. Default: {DEFAULT}.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="Where to run: a file of slurm/profiles/, or the path of a .toml.")]
+MAX_SEEDS = 1000
 FACTS = ("stage", "arm", "dataset", "seed")
 
 
@@ -41,12 +43,27 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     try:
         for part in text.split(","):
             first, _, last = part.partition("-")
-            seeds += range(int(first), int(last or first) + 1)
+            seeds += range(int(first), min(int(last or first), int(first) + MAX_SEEDS) + 1)
     except ValueError:
         raise ConfigError(
             f"--seeds {text!r}: expected integers or ranges separated by commas, for example 0,1,2 or 0-9"
         ) from None
+    if len(seeds) > MAX_SEEDS:
+        raise ConfigError(f"--seeds {text!r}: allowed are {MAX_SEEDS} at most")
     return tuple(seeds)
+
+
+def typed(name: str, **options: Any) -> str:
+    """Return a sweep and options as they are typed; of several values each has its option, and None has none.
+
+    >>> typed("smoke", set=["finetune.optim.epochs=5"], seeds=None, max_running=2)
+    'smoke --set finetune.optim.epochs=5 --max-running 2'
+    """
+    words = [name]
+    for option, value in options.items():
+        for each in value if isinstance(value, list) else [] if value is None else [value]:
+            words += [f"--{option.replace('_', '-')}", shlex.quote(str(each))]
+    return " ".join(words)
 
 
 def store_of(runs: Path | None) -> Store:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 from slurm.look import Look, look
 from sweeps.commands.options import parents_of
+from sweeps.commands.rows import run_names
 from sweeps.commands.show import console
 from vmae.errors import RunDirError, VmaeError
 from vmae.files import write_atomic
@@ -48,9 +49,10 @@ def take_up(
     retried: Collection[str],
     is_watched: bool = False,
 ) -> list[str]:
-    """Return `pending_of`, with `weights` in `retried` also the done runs without weights that those start from, parents first.
+    """Return those of `pending_of` that can start, parents first, and say which parents the others lack.
 
-    RunDirError if there are such runs and they are not to be made again.
+    With `weights` in `retried` also the done runs without weights that they start from. RunDirError if there are such runs and
+    they are not to be made again, or if nothing can start.
     """
     pending = pending_of(store, made, states, chosen, retried, is_watched)
     lacking = _without_weights(store, made, pending)
@@ -60,11 +62,29 @@ def take_up(
             f"{', '.join(lacking[:5])}{' ...' if len(lacking) > 5 else ''}; submit with --retry weights (search: --retry) makes "
             f"them again"
         )
-    return [id_ for id_ in made.runs if id_ in pending or id_ in lacking]
+    pending = [id_ for id_ in made.runs if id_ in pending or id_ in lacking]
+    able = startable(made, states, pending)
+    if len(able) < len(pending) and not is_watched:
+        _explain_unable(made, states, set(pending) - set(able), not able)
+    return able
+
+
+def _explain_unable(made: Plan, states: Mapping[str, State], unable: Collection[str], is_all: bool) -> None:
+    """Say which parents keep runs from starting; RunDirError if those are all."""
+    names = run_names(made)
+    lacking = [id_ for id_ in made.runs if id_ in {made.parents[id_] for id_ in unable} - set(unable)]
+    shown = ", ".join(f"{names[id_]} ({id_}, {states[id_]})" for id_ in lacking[:5])
+    text = (
+        f"{made.sweep.name}: {len(unable)} runs cannot start, for {len(lacking)} parents are neither done nor asked for: "
+        f"{shown}{' ...' if len(lacking) > 5 else ''}"
+    )
+    if is_all:
+        raise RunDirError(text)
+    console.print(text, markup=False)
 
 
 def set_results_aside(store: Store, made: Plan, pending: Collection[str]) -> None:
-    """Have done runs made again whose weights pending ones need; what they came to stays beside, as result.json.without-weights."""
+    """Have done runs made again whose weights pending ones need; what they came to stays as result.json.without-weights."""
     for id_ in _without_weights(store, made, pending):
         place = store.run(id_)
         place.result.replace(place.result.with_suffix(".json.without-weights"))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sweeps.commands.options import Preset, ProfileName, Root, parents_of, store_of
+from sweeps.commands.options import Preset, ProfileName, Root, parents_of, store_of, typed
 from sweeps.commands.pending import RETRIED
 from sweeps.commands.show import console
 from vmae.errors import ConfigError, RunDirError
@@ -57,13 +57,14 @@ class OnSlurm:
     place: Any
     retried: frozenset[str]
     every_s: float
+    see: str
 
     def bring(self, made: Plan) -> Mapping[str, State]:
         """Submit, look until nothing is in the queue, and return the states; a preempted run is waited for."""
         from slurm.look import look
         from sweeps.commands.cluster import Order, submit_to_slurm
 
-        order = Order(self.profile_name, self.place, 1, None, None, set(made.runs), self.retried)
+        order = Order(self.profile_name, self.place, 1, None, None, set(made.runs), self.retried, self.see, "this")
         submit_to_slurm(self.store, made, order, quiet=True)
         while True:
             seen = look(self.store, parents_of(made))
@@ -99,8 +100,8 @@ def run(
         raise ConfigError("--fresh sets a journal aside; in a database delete the studies (optuna delete-study), or use another")
     asked, store, place = load(name, preset, trials), store_of(runs), load_profile(profile)
     retried = frozenset(RETRIED) if retry else frozenset()
-    local = isinstance(place, LocalProfile)
-    execution = Here(store, place, jobs, retried) if local else OnSlurm(store, profile, place, retried, every)
+    local, see = isinstance(place, LocalProfile), f"python -m sweeps search status {typed(asked.name, runs=runs)}"
+    execution = Here(store, place, jobs, retried) if local else OnSlurm(store, profile, place, retried, every, see)
     with Coordinator(store, asked, lambda text: console.print(text, markup=False), storage).held(fresh) as coordinator:
         coordinator.carry_out(execution)
     _print_best(store, asked.name)

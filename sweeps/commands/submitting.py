@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of
+from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of, typed
 from sweeps.commands.pending import RETRIED, pending_of, prepare_runs, startable
 from sweeps.commands.show import console, print_states
 from vmae.errors import ConfigError, SchedulerError, near
@@ -70,12 +70,16 @@ def submit(
 
         states = run_here(store, made, place, jobs, chosen, retried)
         if not all(states[id_] in FINISHED for id_ in chosen):
-            console.print(f"not everything is done; after mending: python -m sweeps submit {made.sweep.name} --retry failed")
+            again = typed(made.sweep.name, set=sets, seeds=seeds, runs=runs, only=only, retry="failed")
+            console.print(f"not everything is done; after mending: python -m sweeps submit {again}", markup=False)
             raise typer.Exit(1)
         return
     from sweeps.commands.cluster import Order, submit_to_slurm
 
-    order = Order(profile, place, pack, max_running, max_gpu_hours, chosen, retried)
+    see = typed(made.sweep.name, set=sets, seeds=seeds, runs=runs)
+    watched = typed(see, only=only, pack=pack if pack > 1 else None, max_running=max_running, profile=profile)
+    commands = (f"python -m sweeps status {see}", f"the same command later, or python -m sweeps watch {watched}")
+    order = Order(profile, place, pack, max_running, max_gpu_hours, chosen, retried, *commands)
     if dry_run or test_only:
         order.rehearse(store, made, test_only)
     else:
@@ -110,7 +114,8 @@ def watch(
     if isinstance(place, LocalProfile):
         raise ConfigError(f"profile {profile} is local, where submit itself waits; watch is for SLURM")
     check_data(made, place.runtime)
-    order = Order(profile, place, pack, max_running, None, selected(made, only), frozenset(), is_watched=True)
+    see = f"python -m sweeps status {typed(made.sweep.name, set=sets, seeds=seeds, runs=runs)}"
+    order = Order(profile, place, pack, max_running, None, selected(made, only), frozenset(), see, "this", is_watched=True)
     control.queue()  # is there a SLURM that answers?
     num_refusals = 0
     while True:

@@ -1,0 +1,76 @@
+"""What submit says: commands that mean the same plan, the right cause where nothing starts, and no knob that does nothing."""
+
+import re
+import shlex
+
+import pytest
+from pretended_slurm import PretendedSlurm
+from typer.testing import CliRunner
+
+from sweeps.__main__ import app
+from vmae.errors import ConfigError, RunDirError
+
+PLAN = ("--set", "finetune.optim.epochs=5", "--seeds", "0,1")
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    return PretendedSlurm(tmp_path, monkeypatch)
+
+
+def command_in(text, verb):
+    """The words after `python -m sweeps` of a command that was printed, to its comma or end of line."""
+    found = re.search(rf"python -m sweeps ({verb} [^\n]*?)(, submits|\n)", text)
+    assert found, text
+    return shlex.split(found[1])
+
+
+def test_the_command_that_shows_a_submission_shows_that_plan(slurm):
+    said = slurm("submit", "smoke", *PLAN).output
+    shown = CliRunner().invoke(app, command_in(said, "status"))
+    assert "smoke: 24 queued" in shown.output
+
+
+def test_the_command_that_watches_what_the_queue_did_not_take_watches_that_plan(slurm):
+    slurm.profile.write_text(slurm.profile.read_text() + "max_submitted = 3\n")
+    said = slurm("submit", "smoke", *PLAN, "--only", "seed=1").output
+    assert "submitted 3 of 12" in said
+    slurm.pass_time()
+    assert CliRunner().invoke(app, command_in(said, "watch")).exit_code == 0
+    assert len(list(slurm.store.root.glob("*/result.json"))) == 12
+
+
+def test_a_submit_whose_parents_are_missing_names_them(slurm, monkeypatch):
+    local = CliRunner().invoke(app, ["submit", "smoke", "--only", "stage=finetune", "--runs", str(slurm.store.root)])
+    for said in (slurm("submit", "smoke", "--only", "stage=finetune"), local):
+        assert isinstance(said.exception, RunDirError)
+        assert "4 parents are neither done nor asked for: pretrain tube 0.75 seed 0" in str(said.exception)
+    assert not list(slurm.store.root.glob("*/config.json"))
+
+
+def test_a_submit_does_what_can_be_done_and_says_what_cannot(slurm):
+    slurm("submit", "smoke", "--only", "stage=pretrain", "--only", "arm=tube 0.9")
+    slurm.pass_time()
+    said = slurm("submit", "smoke", "--only", "stage=finetune").output
+    assert "3 runs cannot start, for 3 parents" in said
+    assert "submitted 1;" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--set", "finetune.seed=5"), "finetune.seed would do nothing: --seeds"),
+        (("--set", "instead.contrast.seed=5"), "instead.contrast.seed would do nothing"),
+        (("--seeds", "5000000000"), "seed 5000000000; allowed: 0 to 4294967295"),
+        (("--seeds", "0-5000000000"), "1000 at most"),
+    ],
+)
+def test_seeds_that_no_run_would_have_are_refused(slurm, words, message):
+    said = slurm("submit", "smoke", *words)
+    assert isinstance(said.exception, ConfigError)
+    assert message in str(said.exception)
+
+
+def test_seeds_of_data_and_subsets_are_knobs(slurm):
+    ids = [slurm("plan", "smoke", "--set", f"pretrain.data.seed={seed}") for seed in (0, 1)]
+    assert [said.exit_code for said in ids] == [0, 0]
