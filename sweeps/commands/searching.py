@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from sweeps.commands.options import Preset, ProfileName, Root, parents_of, store_of, typed
 from sweeps.commands.pending import RETRIED
 from sweeps.commands.show import console
+from sweeps.commands.submitting import check_data
 from vmae.errors import ConfigError, RunDirError
 from vmae.runs import AT_WORK, State, Store
 from vmae.study import Plan
@@ -45,6 +46,7 @@ class Here:
         """Run what is missing, wait, and return the states."""
         from sweeps.commands.local import run_here
 
+        check_data(made, self.place.runtime)
         return run_here(self.store, made, self.place, self.jobs, made.runs, self.retried)
 
 
@@ -64,6 +66,7 @@ class OnSlurm:
         from slurm.look import look
         from sweeps.commands.cluster import Order, submit_to_slurm
 
+        check_data(made, self.place.runtime)
         order = Order(self.profile_name, self.place, 1, None, None, set(made.runs), self.retried, self.see, "this")
         submit_to_slurm(self.store, made, order, quiet=True)
         while True:

@@ -149,19 +149,25 @@ def _retried(words: list[str] | None) -> frozenset[str]:
 
 
 def check_data(made: Plan, runtime: Any) -> None:
-    """Read every manifest, quarantine and weights file that the plan names, before any job exists."""
+    """Look at every manifest, split, quarantine and weights file that runs of the plan read, before any job exists."""
     from vmae.data.source import manifest_of, set_aside
     from vmae.files import file_sha256
 
     sets, weights = {}, {}
     for run in made.runs.values():
-        if run.stage != "evaluate":
-            data, split = (run.pretrain.data, "pretrain") if run.stage == "pretrain" else (run.finetune.data, "train")
-            sets[split, data.model_dump_json()] = data
+        if run.stage == "pretrain":
+            data, splits = run.pretrain.data, ("pretrain", run.pretrain.heldout_split)
+        elif run.stage == "finetune":
+            data, splits = run.finetune.data, ("train",)
+        else:
+            data, splits = run.parent.finetune.data, (run.evaluate.split,)
+        sets.setdefault(data.model_dump_json(), (data, {}))[1].update(dict.fromkeys(splits))
         if run.stage == "finetune" and run.weights is not None:
             weights[run.weights.path] = run.weights
-    for (split, _), data in sets.items():
-        set_aside(manifest_of(data, runtime), split, runtime)
+    for data, asked in sets.values():
+        manifest = manifest_of(data, runtime)
+        for split in asked:
+            set_aside(manifest, split, runtime)
     for imported in weights.values():
         if file_sha256(Path(imported.path)) != imported.sha256:
             raise ConfigError(f"{imported.path} is another file than the plan was made with; plan again to use it")

@@ -55,6 +55,10 @@ class Coordinator:
             storage = open_database(self.url) if self.url else open_journal(journal)
             with _answering():
                 self.studies = [CellStudy(self.asked, cell, storage) for cell in self.asked.cells]
+                if (most := max(len(study.trials) for study in self.studies)) > self.asked.num_trials:
+                    self.say(f"{self.asked.name}: {most} trials per cell were asked for before; a budget grows and never shrinks")
+                    self.asked = self.asked.with_trials(most)
+                    self.studies = [CellStudy(self.asked, cell, storage) for cell in self.asked.cells]
                 yield self
 
     def carry_out(self, execution: Execution) -> None:

@@ -151,6 +151,10 @@ class Asked:
         """The search's name, with the preset where it is not the default."""
         return self.search.name if self.preset == self.search.default else f"{self.search.name}-{self.preset}"
 
+    def with_trials(self, num_trials: int) -> "Asked":
+        """Return the same search with another budget."""
+        return Asked(replace(self.search, trials=num_trials), self.preset, self.cells)
+
     @property
     def round_size(self) -> int:
         """Trials of a cell that are asked for together."""

@@ -91,6 +91,31 @@ def test_a_finished_search_asks_for_nothing_and_a_larger_budget_goes_on(store):
     assert len(trials(store)) == 12
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "qmc"])
+def test_a_budget_never_shrinks_and_stays_the_same_for_each_cell(store, sampler):
+    """Cut while the second cell has fewer trials than the first, then asked for with a smaller budget."""
+    wanted = {"arms": ("tube 0.9", "random 0.9"), "sampler": sampler}
+
+    class Stopped(Pretended):
+        def bring(self, made):
+            raise Interrupted("in the middle of a round")
+
+    if sampler == "tpe":
+        carry_out(store, asked(trials=4, **wanted))
+        with Coordinator(store, asked(trials=8, **wanted), print).held() as coordinator:
+            coordinator.studies[0].fill_round()
+    else:
+        with pytest.raises(Interrupted):
+            carry_out(store, asked(trials=8, **wanted), Stopped(store))
+    said = []
+    with Coordinator(store, asked(trials=3, **wanted), said.append).held() as coordinator:
+        coordinator.carry_out(Pretended(store))
+    assert "8 trials per cell were asked for before" in said[0]
+    summary = store.read_search("pretended")
+    assert summary["num_trials"] == 8
+    assert [len(cell["trials"]) for cell in summary["cells"]] == [8, 8]
+
+
 @pytest.mark.parametrize("stop_after", [1, 7, 18, 29, 30])
 def test_a_search_cut_at_any_write_ends_as_an_undisturbed_one(store, tmp_path, monkeypatch, stop_after):
     from optuna.storages.journal import JournalFileBackend

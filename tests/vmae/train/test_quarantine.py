@@ -129,6 +129,21 @@ def test_too_many_are_refused_before_any_job_exists(lists, listed_recipe, runtim
         check_data(plan, runtime)
 
 
+@pytest.mark.parametrize(
+    ("name", "split", "settings"), [("hmdb51-pretrain", "holdout", {}), ("hmdb51", "test", {"pretrain": None})]
+)
+def test_a_split_that_judges_is_looked_at_before_any_job_exists(lists, listed_recipe, runtime, name, split, settings):
+    ablation = Ablation("a", "Which?\n\nExpected: one.\n\nCost: some.", "", (Arm("x", settings),), "x")
+    plan = make_plan(Sweep("s", "S.", (ablation,), {"d": listed_recipe}, (0,)))
+    file = lists.with_stem(name)
+    rows = read_manifest(file).select(split)
+    write_quarantine(file, [Quarantined(row.path, "a test", "hand") for row in rows[1:]])
+    check_data(plan, runtime)
+    write_quarantine(file, [Quarantined(row.path, "a test", "hand") for row in rows])
+    with pytest.raises(DataError, match=f"{len(rows)} of {len(rows)} {split} videos are in quarantine"):
+        check_data(plan, runtime)
+
+
 def test_too_many_are_refused_before_training_but_not_in_evaluation(lists, runtime):
     place = runtime.model_copy(update={"cache": False})
     manifest = read_manifest(lists)
