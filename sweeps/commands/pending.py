@@ -92,7 +92,7 @@ def set_results_aside(store: Store, made: Plan, pending: Collection[str]) -> Non
 
 def _without_weights(store: Store, made: Plan, pending: Collection[str]) -> list[str]:
     found: set[str] = set()
-    for id_ in reversed(made.runs):  # children first: a parent that is made again needs its own parent's
+    for id_ in reversed(list(made.runs)):  # children first: a parent that is made again needs its own parent's
         parent = made.parents.get(id_)
         if parent is not None and (id_ in pending or id_ in found) and not store.run(parent).weights.exists():
             result = store.run(parent).finished()

@@ -153,20 +153,21 @@ def check_data(made: Plan, runtime: Any) -> None:
     from vmae.data.source import manifest_of, set_aside
     from vmae.files import file_sha256
 
-    sets, weights = {}, {}
+    sets: dict[str, tuple[Any, set[str]]] = {}
+    weights = {}
     for run in made.runs.values():
         if run.stage == "pretrain":
-            data, splits = run.pretrain.data, ("pretrain", run.pretrain.heldout_split)
+            data, splits = run.pretrain.data, {"pretrain", run.pretrain.heldout_split}
         elif run.stage == "finetune":
-            data, splits = run.finetune.data, ("train",)
+            data, splits = run.finetune.data, {"train"}
         else:
-            data, splits = run.parent.finetune.data, (run.evaluate.split,)
-        sets.setdefault(data.model_dump_json(), (data, {}))[1].update(dict.fromkeys(splits))
+            data, splits = run.parent.finetune.data, {run.evaluate.split}
+        sets.setdefault(data.model_dump_json(), (data, set()))[1].update(splits)
         if run.stage == "finetune" and run.weights is not None:
             weights[run.weights.path] = run.weights
     for data, asked in sets.values():
         manifest = manifest_of(data, runtime)
-        for split in asked:
+        for split in sorted(asked, reverse=True):  # what is trained on before what judges it
             set_aside(manifest, split, runtime)
     for imported in weights.values():
         if file_sha256(Path(imported.path)) != imported.sha256:
