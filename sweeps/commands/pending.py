@@ -1,6 +1,6 @@
 """What a submit takes up, and the run directories that it works in."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from slurm.look import Look, look
 from sweeps.commands.options import parents_of
@@ -52,7 +52,7 @@ def take_up(
     """Return those of `pending_of` that can start, parents first, and say which parents the others lack.
 
     With `weights` in `retried` also the done runs without weights that they start from. RunDirError if there are such runs and
-    they are not to be made again, or if nothing can start.
+    they are not to be made again, or if nothing can start because no parent was chosen.
     """
     pending = pending_of(store, made, states, chosen, retried, is_watched)
     lacking = _without_weights(store, made, pending)
@@ -65,22 +65,22 @@ def take_up(
     pending = [id_ for id_ in made.runs if id_ in pending or id_ in lacking]
     able = startable(made, states, pending)
     if len(able) < len(pending) and not is_watched:
-        _explain_unable(made, states, set(pending) - set(able), not able)
+        unable = set(pending) - set(able)
+        parents = [id_ for id_ in made.runs if id_ in {made.parents[id_] for id_ in unable} - unable]
+        text = _why_unable(made, states, len(unable), parents)
+        if not able and not set(parents) & set(chosen):
+            raise RunDirError(text)
+        console.print(text, markup=False)
     return able
 
 
-def _explain_unable(made: Plan, states: Mapping[str, State], unable: Collection[str], is_all: bool) -> None:
-    """Say which parents keep runs from starting; RunDirError if those are all."""
+def _why_unable(made: Plan, states: Mapping[str, State], num_unable: int, parents: Sequence[str]) -> str:
     names = run_names(made)
-    lacking = [id_ for id_ in made.runs if id_ in {made.parents[id_] for id_ in unable} - set(unable)]
-    shown = ", ".join(f"{names[id_]} ({id_}, {states[id_]})" for id_ in lacking[:5])
-    text = (
-        f"{made.sweep.name}: {len(unable)} runs cannot start, for {len(lacking)} parents are neither done nor asked for: "
-        f"{shown}{' ...' if len(lacking) > 5 else ''}"
+    shown = ", ".join(f"{names[id_]} ({id_}, {states[id_]})" for id_ in parents[:5])
+    return (
+        f"{made.sweep.name}: {num_unable} runs cannot start, for {len(parents)} parents are neither done nor taken up: "
+        f"{shown}{' ...' if len(parents) > 5 else ''}"
     )
-    if is_all:
-        raise RunDirError(text)
-    console.print(text, markup=False)
 
 
 def set_results_aside(store: Store, made: Plan, pending: Collection[str]) -> None:

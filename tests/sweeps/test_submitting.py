@@ -44,7 +44,7 @@ def test_a_submit_whose_parents_are_missing_names_them(slurm, monkeypatch):
     local = CliRunner().invoke(app, ["submit", "smoke", "--only", "stage=finetune", "--runs", str(slurm.store.root)])
     for said in (slurm("submit", "smoke", "--only", "stage=finetune"), local):
         assert isinstance(said.exception, RunDirError)
-        assert "4 parents are neither done nor asked for: pretrain tube 0.75 seed 0" in str(said.exception)
+        assert "4 parents are neither done nor taken up: pretrain tube 0.75 seed 0" in str(said.exception)
     assert not list(slurm.store.root.glob("*/config.json"))
 
 
@@ -54,6 +54,21 @@ def test_a_submit_does_what_can_be_done_and_says_what_cannot(slurm):
     said = slurm("submit", "smoke", "--only", "stage=finetune").output
     assert "3 runs cannot start, for 3 parents" in said
     assert "submitted 1;" in said
+
+
+def test_children_of_a_run_that_vanished_twice_wait_and_that_is_no_error(slurm):
+    """A search goes on after it: such a trial has failed."""
+    slurm.end = lambda id_: slurm.store.run(id_).note_start(0, num_ranks=1)
+    for _ in range(2):
+        assert "submitted 3;" in slurm("submit", "smoke", "--only", "arm=tube 0.9").output
+        slurm.pass_time()
+    for file in slurm.store.root.glob("*/starts.jsonl"):
+        if slurm.store.own(file.parent.name).load().stage != "pretrain":
+            file.unlink()
+    said = slurm("submit", "smoke", "--only", "arm=tube 0.9")
+    assert said.exit_code == 0
+    assert "parents are neither done nor taken up: pretrain tube 0.9 seed 0" in said.output
+    assert "lost)" in said.output
 
 
 @pytest.mark.parametrize(
