@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from vmae.errors import ConfigError, SchedulerError
 
-# A job in one of these is still to come or at work. COMPLETING is not: its tasks are being stopped, whatever becomes of it.
+# A job in one of these is still to come or at work. COMPLETING is, too: SLURM ends its tasks, and where it was requeued starts
+# it again; squeue does not tell which, and a second job would take the run away from it.
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED", "STOPPED", "RESV_DEL_HOLD"}
-RUNNING = {"RUNNING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT"}
+RUNNING = {"RUNNING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "COMPLETING"}
 JOB_FIELDS = ("JobArrayID", "Name", "State", "Reason", "NodeList", "RestartCnt", "TimeUsed")
 CHUNK = 500  # job ids per command line
 TIME_FORMS = "minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
@@ -37,7 +38,7 @@ class Job:
 
     @property
     def is_active(self) -> bool:
-        """Whether it is to come or at work."""
+        """Whether it is to come, at work, or on its way out and maybe back into the queue."""
         return self.is_waiting or self.state in RUNNING
 
 

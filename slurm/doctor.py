@@ -133,7 +133,7 @@ def _follow(folder: Path, job: str, written: float, limit_s: float, waiting: Cal
         if len(reports) >= 2:
             yield Finding("ok", "the signal arrived in the task; the job was queued again and started again  [signal_before_s]")
             return
-        if seen is None or not (seen.is_active or seen.state == "COMPLETING"):
+        if seen is None or not seen.is_active:
             yield _early_end(folder, seen.state if seen else "gone")
             return
         if seen.state == "RUNNING" and reports and not is_signalled:

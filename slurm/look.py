@@ -9,7 +9,7 @@ from slurm import control
 from slurm.cluster import adopt_orphans
 from slurm.launch import queued
 from vmae.claim import Claim
-from vmae.runs import State, Store
+from vmae.runs import RunDir, State, Store
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,12 @@ def look(store: Store, parents: Mapping[str, str | None]) -> Look:
     for id_, job in jobs.items():
         if job.is_waiting:
             active[id_] = "requeued" if job.restarts else "queued"
-        elif store.run(id_).read_stopped().get("state") != "failed":  # else one run of a pack, or a job on its way out
+        elif not _has_failed(store.run(id_), job):
             active[id_] = "running"
     return Look(store.states(parents, active), jobs, submissions)
+
+
+def _has_failed(run_dir: RunDir, job: control.Job) -> bool:
+    """Return whether a run failed in this start of its job: one run of a pack, or a job on its way out."""
+    stopped = run_dir.read_stopped()
+    return (stopped.get("state"), stopped.get("job"), stopped.get("restart")) == ("failed", job.id, job.restarts)

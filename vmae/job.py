@@ -28,7 +28,7 @@ from vmae.runtime import RuntimeConfig
 Task = tuple[int, int, int]  # rank, number of ranks, rank on this node
 INTERRUPTED = 75  # exit status of a job that saved and is not over (EX_TEMPFAIL)
 STUCK = 76
-LEAVE_S = 600  # after a requeue SLURM ends the tasks; it is given so long
+LEAVE_S = 600  # that a task waits for another to have the job queued again; SLURM ends it, or itself leaves then
 PACK_S = 60  # that runs of a pack wait for each other to save
 
 
@@ -55,8 +55,10 @@ class RunJob:
                 return
             task = allocation.task()
             code = _exit_status(lambda: self._work(stop, task))
-            if code == INTERRUPTED and (task[0] > 0 or allocation.requeue()):
-                time.sleep(LEAVE_S)
+            if code == INTERRUPTED and task[0] > 0:
+                time.sleep(LEAVE_S)  # rank 0 may still be asking, and srun ends all tasks with the first that leaves
+            elif code == INTERRUPTED:
+                allocation.requeue()
             _leave(code)
 
     def _work(self, stop: StopFlag, task: Task | None) -> None:
@@ -80,10 +82,8 @@ class PackedJob:
             code = _exit_status(lambda: chain._work(stop, (0, 1, local_rank)))
             folder = Path(chain.run_dirs[0]).parent / "jobs" / "packs" / f"{allocation.job_id()}-{allocation.restart_count()}"
             write_atomic(folder / str(rank), str(code).encode())
-            if code == INTERRUPTED and _is_first_interrupted(folder, rank, size):
-                allocation.requeue()
             if code == INTERRUPTED:
-                time.sleep(LEAVE_S)
+                _requeue_once(folder, rank, size)
             _leave(code)
 
 
@@ -238,13 +238,22 @@ def _exit_status(do: Callable[[], None]) -> int:
     return 0
 
 
-def _is_first_interrupted(folder: Path, rank: int, size: int) -> bool:
-    """Wait until all runs of the pack are over or have saved; return whether this one is to queue the job again."""
+def _requeue_once(folder: Path, rank: int, size: int) -> None:
+    """Wait until all runs of the pack are over or have saved; the first that was interrupted queues the job again.
+
+    The others wait for its word: the job must not end before it is in the queue again.
+    """
     deadline = time.monotonic() + PACK_S
     while len(list(folder.glob("[0-9]*"))) < size and time.monotonic() < deadline:
         time.sleep(0.2)
     codes = {int(file.name): int(file.read_text()) for file in folder.glob("[0-9]*")}
-    return rank == min(r for r, code in codes.items() if code == INTERRUPTED)
+    asked = folder / "asked"
+    if rank == min(r for r, code in codes.items() if code == INTERRUPTED):
+        allocation.requeue()
+        write_atomic(asked, b"")
+    deadline = time.monotonic() + LEAVE_S
+    while not asked.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def _leave(code: int) -> None:

@@ -111,13 +111,14 @@ class RunDir:
             return None
 
     def read_stopped(self) -> dict[str, Any]:
-        """Return why the last attempt ended ({} if it did not end badly): `state`, `reason`, `at`."""
+        """Return why the last attempt ended ({} if it did not end badly): `state`, `reason`, `at`, `job`, `restart`."""
         return read_json(self.stopped)
 
     def stop(self, state: Literal["interrupted", "failed"], reason: str) -> None:
         """Record that this attempt ended without a result; not in a directory that has vanished."""
         if self.path.is_dir():
-            text = json.dumps({"state": state, "reason": reason, "at": now()}) + "\n"
+            start = {"job": allocation.job_id(), "restart": allocation.restart_count()}
+            text = json.dumps({"state": state, "reason": reason, "at": now(), **start}) + "\n"
             write_atomic(self.stopped, text.encode(), make_folder=False)
 
     def read_submission(self) -> dict[str, Any]:

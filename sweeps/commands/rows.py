@@ -80,7 +80,7 @@ def _row(id_: str, name: str, run: Run, seen: Look, store: Store) -> Row:
     if job is not None:
         waits = job.reason if job.is_waiting and job.reason != "None" else ""
         values |= {"job_id": job.id, "node": job.nodes, "reason": waits}
-    elif state in ("failed", "interrupted"):
+    if state in ("failed", "interrupted"):
         values["reason"] = str(place.read_stopped().get("reason", "")).partition("\n")[0]
     starts = place.read_starts()
     values["num_restarts"] = max(len(starts) - 1, 0)

@@ -46,7 +46,7 @@ def test_the_queue_is_one_call(says):
     jobs = control.queue()
     assert calls() == 1
     assert jobs["12"] == Job("12", "3fa9c0d1e2f3a4b5", "RUNNING", "None", "n1", 2, "1:02")
-    assert [job.is_active for job in jobs.values()] == [True, True, True, False]
+    assert [job.is_active for job in jobs.values()] == [True, True, True, True], "a completing job may be one that is requeued"
     assert [job.is_waiting for job in jobs.values()] == [False, True, True, False]
     assert jobs["13_1"].restarts == 1
 

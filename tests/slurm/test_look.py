@@ -1,0 +1,79 @@
+"""Where runs stand while SLURM has their jobs: told from the queue and the run's files, through every stage of a job's life."""
+
+import pytest
+from test_submission import PARENTS, PLAN, launcher
+
+from slurm import control
+from slurm.look import look
+from sweeps.commands.pending import pending_of
+from vmae import allocation
+
+RUN = next(id_ for id_, run in PLAN.runs.items() if run.stage == "pretrain")
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store in which one pre-training is job 12_3."""
+    made = launcher(tmp_path).store
+    made.run(RUN).write_submission({"executor": "slurm", "job_id": "12_3", "at": "2026-01-01T00:00:00Z"})
+    return made
+
+
+@pytest.fixture
+def squeue(monkeypatch):
+    """Set what squeue says of job 12_3."""
+
+    def says(state, restarts=0):
+        job = control.Job("12_3", "vmae-0", state, "None", "n1", restarts, "1:00")
+        monkeypatch.setattr(control, "queue", lambda: {job.id: job})
+
+    return says
+
+
+def as_job(monkeypatch, id_, restart):
+    monkeypatch.setattr(allocation, "job_id", lambda: id_)
+    monkeypatch.setattr(allocation, "restart_count", lambda: restart)
+
+
+def is_taken_up(store, retried=frozenset()):
+    return RUN in pending_of(store, PLAN, look(store, PARENTS).states, set(PLAN.runs), retried)
+
+
+@pytest.mark.parametrize("state", sorted(control.WAITING | control.RUNNING | {"COMPLETING"}))
+@pytest.mark.parametrize("word", ["interrupted", None])
+def test_a_run_is_never_taken_from_a_job_that_is_in_the_queue(store, squeue, monkeypatch, state, word):
+    """Least of all while a requeued job completes: it comes back, and one of two jobs would die with its children."""
+    squeue(state)
+    as_job(monkeypatch, "12_3", 0)
+    store.run(RUN).checkpoint.write_bytes(b"x")
+    if word:
+        store.run(RUN).stop(word, "SIGUSR2 at step 3 of 9")
+    assert not is_taken_up(store, {"failed", "lost"})
+    assert look(store, PARENTS).jobs[RUN].id == "12_3", "what waits for the run waits for this job"
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL"])
+def test_a_run_whose_job_is_over_is_taken_up(store, squeue, monkeypatch, state):
+    squeue(state)
+    store.run(RUN).stop("interrupted", "SIGTERM at step 3 of 9")
+    assert is_taken_up(store)
+
+
+@pytest.mark.parametrize(("job", "restart"), [("7", 0), ("12_3", 0), ("", 0)])
+def test_a_run_that_starts_again_has_not_failed_whatever_became_of_an_earlier_start(store, squeue, monkeypatch, job, restart):
+    """A retry says so only once its process holds the claim, and that takes the import of torch."""
+    as_job(monkeypatch, job, restart)
+    store.run(RUN).stop("failed", "no such file")
+    squeue("RUNNING", restarts=1)
+    assert look(store, PARENTS).states[RUN] == "running"
+    assert not is_taken_up(store, {"failed"})
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING"])
+def test_a_run_that_failed_in_this_start_of_a_job_has_failed(store, squeue, monkeypatch, state):
+    """One run of a pack, or a job on its way out."""
+    as_job(monkeypatch, "12_3", 1)
+    store.run(RUN).stop("failed", "no such file")
+    squeue(state, restarts=1)
+    assert look(store, PARENTS).states[RUN] == "failed"
+    assert not is_taken_up(store)
