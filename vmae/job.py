@@ -28,7 +28,7 @@ from vmae.runtime import RuntimeConfig
 Task = tuple[int, int, int]  # rank, number of ranks, rank on this node
 INTERRUPTED = 75  # exit status of a job that saved and is not over (EX_TEMPFAIL)
 STUCK = 76
-LEAVE_S = 600  # that a task waits for another to have the job queued again; SLURM ends it, or itself leaves then
+LEAVE_S = 600  # that tasks wait for the one that has the job queued again
 PACK_S = 60  # that runs of a pack wait for each other to save
 
 
@@ -55,10 +55,8 @@ class RunJob:
                 return
             task = allocation.task()
             code = _exit_status(lambda: self._work(stop, task))
-            if code == INTERRUPTED and task[0] > 0:
-                time.sleep(LEAVE_S)  # rank 0 may still be asking, and srun ends all tasks with the first that leaves
-            elif code == INTERRUPTED:
-                allocation.requeue()
+            if code == INTERRUPTED:
+                _requeue(_meeting_place(self.run_dirs[0]), does_ask=task[0] == 0)
             _leave(code)
 
     def _work(self, stop: StopFlag, task: Task | None) -> None:
@@ -80,10 +78,10 @@ class PackedJob:
             rank, size, local_rank = allocation.task()
             chain = RunJob(self.chains[rank], self.code)
             code = _exit_status(lambda: chain._work(stop, (0, 1, local_rank)))
-            folder = Path(chain.run_dirs[0]).parent / "jobs" / "packs" / f"{allocation.job_id()}-{allocation.restart_count()}"
+            folder = _meeting_place(chain.run_dirs[0])
             write_atomic(folder / str(rank), str(code).encode())
             if code == INTERRUPTED:
-                _requeue_once(folder, rank, size)
+                _requeue(folder, _is_first_interrupted(folder, rank, size))
             _leave(code)
 
 
@@ -238,19 +236,28 @@ def _exit_status(do: Callable[[], None]) -> int:
     return 0
 
 
-def _requeue_once(folder: Path, rank: int, size: int) -> None:
-    """Wait until all runs of the pack are over or have saved; the first that was interrupted queues the job again.
+def _meeting_place(run_dir: str) -> Path:
+    """Return the folder in which the tasks of this start of the job leave word for each other."""
+    return Path(run_dir).parent / "jobs" / "requeues" / f"{allocation.job_id()}-{allocation.restart_count()}"
 
-    The others wait for its word: the job must not end before it is in the queue again.
-    """
+
+def _is_first_interrupted(folder: Path, rank: int, size: int) -> bool:
+    """Wait until all runs of the pack are over or have saved; return whether this one is to queue the job again."""
     deadline = time.monotonic() + PACK_S
     while len(list(folder.glob("[0-9]*"))) < size and time.monotonic() < deadline:
         time.sleep(0.2)
     codes = {int(file.name): int(file.read_text()) for file in folder.glob("[0-9]*")}
+    return rank == min(r for r, code in codes.items() if code == INTERRUPTED)
+
+
+def _requeue(folder: Path, does_ask: bool) -> None:
+    """Have the job queued again, or wait until the task that asks for it has been answered: the first to leave may end it."""
     asked = folder / "asked"
-    if rank == min(r for r, code in codes.items() if code == INTERRUPTED):
+    if does_ask:
         allocation.requeue()
-        write_atomic(asked, b"")
+        with contextlib.suppress(RunDirError):  # without word the others wait until SLURM ends them
+            write_atomic(asked, b"")
+        return
     deadline = time.monotonic() + LEAVE_S
     while not asked.exists() and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -37,9 +37,7 @@ def fakes(tmp_path):
     return {"PATH": f"{folder}:{os.environ['PATH']}", "REQUEUES": str(tmp_path / "requeues")}
 
 
-# A rank would wait ten minutes for rank 0 to have the job queued again, here a second.
-HASTE = "import vmae.job as job\njob.LEAVE_S = 1\njob.PACK_S = 20\n"
-PATIENCE = "job.LEAVE_S = 600\n"
+HASTE = "import vmae.job as job\njob.PACK_S = 20\n"
 
 
 def task_environment(fakes, rank=0, size=1, restart=0):
@@ -71,7 +69,7 @@ def test_a_signal_before_torch_is_there_is_honoured(recipe, store, runtime, fake
     """It arrives while the job imports; the run saves after its first step, asks to be queued again and leaves at once."""
     place = prepare(store, recipe, runtime)
     code = f"import os, signal\nos.kill(os.getpid(), 0)\nj = job.RunJob([{str(place.path)!r}])\n"
-    code += f"w = job.RunJob._work\n{PATIENCE}"
+    code += "w = job.RunJob._work\n"
     code += "job.RunJob._work = lambda *a: (os.kill(os.getpid(), signal.SIGUSR2), w(*a))\nj()"
     process = start(code, fakes)
     said = process.communicate(timeout=120)[0]
@@ -168,7 +166,7 @@ def test_a_pack_asks_once_and_after_all_have_saved(recipe, store, runtime, fakes
     places = [prepare(store, each, runtime, checkpoint_every_s=0.0) for each in recipes]
     places[1].checkpoint.write_bytes(b"x")
     chains = [[str(place.path)] for place in places]
-    tasks = [start(f"{PATIENCE}job.PackedJob({chains!r})()", fakes, rank, 4) for rank in range(4)]
+    tasks = [start(f"job.PackedJob({chains!r})()", fakes, rank, 4) for rank in range(4)]
     until(lambda: all(len(numbers(place)) > 10 for place in places[2:]) and places[0].result.exists())
     for task in tasks[2:]:
         task.send_signal(signal.SIGUSR2)
