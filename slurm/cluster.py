@@ -4,10 +4,10 @@ A submission is written down before sbatch is called (`jobs/batches/<job name>.j
 a submit that dies in between is finished by the next one, which finds the jobs in the queue by their name.
 """
 
-import contextlib
 import hashlib
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,15 @@ from typing import Any
 
 from slurm import control
 from slurm.profile import Resources, SlurmProfile
-from slurm.script import clean_environment, make_executor, parameters, script_text, send
+from slurm.script import clean_environment, make_executor, parameters, script_text, send, write_jobs
+from vmae.claim import read_json
 from vmae.config import Run
-from vmae.errors import SchedulerError
+from vmae.errors import SchedulerError, Unanswered
 from vmae.files import write_atomic
 from vmae.job import PackedJob, RunJob
 from vmae.runs import Store, now
+
+UNANSWERED_S = 120.0  # in which slurmctld has worked off what waits for it; a job that it then does not show, it has not
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,13 @@ class SlurmLauncher:
         """Call sbatch, record the jobs, return their ids."""
         record = _batch_file(self.store, batch.name)
         facts = self._facts(batch)
-        write_atomic(record, json.dumps({"jobs": batch.jobs, "facts": facts}).encode())
+        content = {"jobs": batch.jobs, "facts": facts}
+        write_atomic(record, json.dumps(content).encode())
         try:
-            job_ids = send(self.executor(batch), [self._callable(job) for job in batch.jobs])
+            job_ids = send(self.executor(batch), [_callable(self.store, job, self.code) for job in batch.jobs])
+        except (Unanswered, KeyboardInterrupt):
+            write_atomic(record, json.dumps({**content, "unanswered_since": time.time()}).encode())
+            raise
         except SchedulerError:
             record.unlink()
             raise
@@ -134,10 +141,6 @@ class SlurmLauncher:
         pack = max(len(job) for job in batch.jobs)
         values = parameters(self.profile, given, self.code, batch.name, batch.dependencies, pack, self.max_running)
         return make_executor(self.store, self.profile, values)
-
-    def _callable(self, job: tuple[str, ...]) -> RunJob | PackedJob:
-        paths = [str(self.store.run(id_).path) for id_ in job]
-        return PackedJob([[path] for path in paths], str(self.code)) if len(job) > 1 else RunJob(paths, str(self.code))
 
     def _facts(self, batch: Batch) -> dict[str, Any]:
         given = self.profile.resources(batch.stage)
@@ -183,19 +186,42 @@ class SlurmLauncher:
 
 
 def adopt_orphans(store: Store, queue: Mapping[str, control.Job]) -> None:
-    """Finish the records of submits that died between sbatch and their last word."""
-    by_name: dict[str, list[control.Job]] = {}
+    """Finish the records of submits that died between sbatch and their last word, or had no answer to it.
+
+    Args:
+        queue: asked for since those submits ended.
+    """
+    by_name: dict[str, list[int]] = {}
     for job in queue.values():
-        by_name.setdefault(job.name, []).append(job)
+        if job.is_active:  # an earlier batch of the same runs has the same name
+            by_name.setdefault(job.name, []).append(int(job.id.partition("_")[0]))
     for file in _batch_file(store, "x").parent.glob("*.json"):
-        with contextlib.suppress(FileNotFoundError):
-            record = json.loads(file.read_text(encoding="utf-8"))
-            newest = max((int(job.id.partition("_")[0]) for job in by_name.get(file.stem, ())), default=None)
-            if newest is not None:
-                is_array = len(record["jobs"]) > 1
-                job_ids = [f"{newest}_{k}" if is_array else str(newest) for k in range(len(record["jobs"]))]
-                _record(store, record["jobs"], job_ids, record["facts"])
-            file.unlink()
+        record = read_json(file)
+        if record and file.stem in by_name:
+            newest, is_array = max(by_name[file.stem]), len(record["jobs"]) > 1
+            job_ids = [f"{newest}_{k}" if is_array else str(newest) for k in range(len(record["jobs"]))]
+            code = store.root / "code" / record["facts"]["code"]
+            callables = [_callable(store, job, code) for job in record["jobs"]]
+            write_jobs(store, dict(zip(job_ids, callables, strict=True)))
+            _record(store, record["jobs"], job_ids, record["facts"])
+        elif _may_come(record):
+            continue
+        file.unlink(missing_ok=True)
+
+
+def unanswered(store: Store) -> set[str]:
+    """Return the runs that SLURM may have jobs for, though it has not said so and squeue does not show them yet."""
+    records = [read_json(file) for file in _batch_file(store, "x").parent.glob("*.json")]
+    return {id_ for record in records if _may_come(record) for job in record["jobs"] for id_ in job}
+
+
+def _may_come(record: Mapping[str, Any]) -> bool:
+    return time.time() - record.get("unanswered_since", 0.0) < UNANSWERED_S
+
+
+def _callable(store: Store, job: Sequence[str], code: Path) -> RunJob | PackedJob:
+    paths = [str(store.run(id_).path) for id_ in job]
+    return PackedJob([[path] for path in paths], str(code)) if len(job) > 1 else RunJob(paths, str(code))
 
 
 def _record(store: Store, jobs: Sequence[Sequence[str]], job_ids: Sequence[str], facts: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm import control
-from slurm.cluster import adopt_orphans
+from slurm.cluster import adopt_orphans, unanswered
 from slurm.launch import queued
 from vmae.claim import Claim
 from vmae.runs import RunDir, State, Store
@@ -38,15 +38,16 @@ def look(store: Store, parents: Mapping[str, str | None]) -> Look:
     open_ids = [id_ for id_ in parents if store.run(id_).finished() is None]
     submissions = {id_: record for id_ in open_ids if (record := store.run(id_).read_submission())}
     has_orphans = any((store.jobs / "batches").glob("*.json"))
+    is_quiet = has_orphans and not Claim(submit_lock(store)).is_live()
     jobs: dict[str, control.Job] = {}
     if has_orphans or any(record["executor"] == "slurm" for record in submissions.values()):
         queue = control.queue()
-        if has_orphans and not Claim(submit_lock(store)).is_live():
+        if is_quiet and not Claim(submit_lock(store)).is_live():  # else squeue may have answered before a submit sent its jobs
             adopt_orphans(store, queue)
             submissions = {id_: record for id_ in open_ids if (record := store.run(id_).read_submission())}
         found = {id_: queue.get(str(record["job_id"])) for id_, record in submissions.items() if record["executor"] == "slurm"}
         jobs = {id_: job for id_, job in found.items() if job is not None and job.is_active}
-    active: dict[str, State] = dict.fromkeys(queued(store) & set(parents), "queued")
+    active: dict[str, State] = dict.fromkeys((queued(store) | unanswered(store)) & set(parents), "queued")
     for id_, job in jobs.items():
         if job.is_waiting:
             active[id_] = "requeued" if job.restarts else "queued"

@@ -2,20 +2,24 @@
 
 import contextlib
 import os
+import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from slurm.profile import Resources, SlurmProfile
-from vmae.errors import SchedulerError
+from vmae.errors import SchedulerError, Unanswered
+from vmae.files import write_atomic
 from vmae.runs import Store
 
 # A signal before the job can note it would kill it (USR1, USR2) or be lost with it: until Python listens, it is ignored.
 PATIENT = 'sh -c \'trap "" USR1 USR2 TERM; exec "$@"\' sh'
 # What a job must not inherit from the shell or allocation that submits it. SLURM_CONF says which cluster; it stays.
 FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "TORCHELASTIC_", "MASTER_", "PMI_", "PMIX_")
+# What sbatch says when its message may have arrived all the same. "Unable to contact" is none of it: nothing was sent.
+NO_ANSWER = r"timed out|Zero Bytes|(receive|send) failure|send/recv|Unexpected message|reset by peer|Broken pipe"
 FOREIGN_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "CUDA_VISIBLE_DEVICES")
 
 
@@ -94,7 +98,10 @@ def script_text(executor: Any, num_tasks: int) -> str:
 
 
 def send(executor: Any, jobs: Sequence[Any]) -> list[str]:
-    """Submit callables as one job, or as one array, and return their job ids; SchedulerError with sbatch's words."""
+    """Submit callables as one job, or as one array, and return their job ids.
+
+    Raises SchedulerError with sbatch's words where it refuses, Unanswered where SLURM may have the jobs all the same.
+    """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     before = set(executor.folder.glob("*"))
@@ -109,7 +116,21 @@ def send(executor: Any, jobs: Sequence[Any]) -> list[str]:
         for orphan in set(executor.folder.glob("*")) - before:
             if orphan.suffix in (".pkl", ".sh") and len(orphan.stem.rpartition("_")[2]) == 32:
                 orphan.unlink(missing_ok=True)
-        raise SchedulerError(f"sbatch refuses: {sbatch_words(str(error))}") from None
+        said = sbatch_words(str(error))
+        if isinstance(error, FailedSubmissionError) or re.search(NO_ANSWER, said, re.IGNORECASE):
+            raise Unanswered(
+                f"slurmctld does not answer: {said}; whether it took the jobs the next look at the queue tells"
+            ) from None
+        raise SchedulerError(f"sbatch refuses: {said}") from None
+
+
+def write_jobs(store: Store, jobs: Mapping[str, Any]) -> None:
+    """Write what submitit starts jobs with, {job id: callable}, where the submit that sent them did not come to it."""
+    from submitit.core.utils import DelayedSubmission, JobPaths
+
+    for job_id, job in jobs.items():
+        if not (file := JobPaths(store.jobs, job_id).submitted_pickle).exists():
+            write_atomic(file, DelayedSubmission(job).dump)
 
 
 def sbatch_words(text: str) -> str:

@@ -44,6 +44,10 @@ class SchedulerError(VmaeError):
     """SLURM is absent, does not answer or refuses; the message holds its words."""
 
 
+class Unanswered(SchedulerError):
+    """Jobs were sent to SLURM and no answer came: it may have them or not."""
+
+
 class Stuck(Interrupted):
     """A job was started again and again without getting further; it is not queued again by itself."""
 

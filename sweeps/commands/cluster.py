@@ -94,8 +94,9 @@ class Order:
 
 def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False) -> None:
     """Submit what is missing and return; SchedulerError if SLURM refuses in the middle (what was submitted stays)."""
-    queue = control.queue()  # before anything is written: is there a SLURM that answers?
+    control.queue()  # before anything is written: is there a SLURM that answers?
     with Claim(submit_lock(store)).held("the run root, for submitting,", beats=True):
+        queue = control.queue()  # now that no other submit is at work
         adopt_orphans(store, queue)
         seen = look(store, parents_of(made))
         pending = take_up(store, made, seen.states, order.chosen, order.retried, order.is_watched)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurm import check, control, script
-from slurm.cluster import Batch, SlurmLauncher, _levels, adopt_orphans
+from slurm.cluster import Batch, SlurmLauncher, _levels
 from slurm.profile import SlurmProfile, load_profile
 from slurm.snapshot import take_snapshot
 from sweeps.smoke import SWEEP
-from vmae.errors import ConfigError, SchedulerError
+from vmae.errors import ConfigError
 from vmae.results import Result, write_result
 from vmae.runs import Store
 from vmae.study import make_plan
@@ -196,48 +196,6 @@ def test_foreign_variables_are_hidden_and_come_back(monkeypatch):
 def test_sbatch_words_are_kept():
     text = "Job failed\nsbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates"
     assert script.sbatch_words(text) == "QOSMaxSubmitJobPerUserLimit; Batch job submission failed: Job violates"
-
-
-@pytest.mark.parametrize("is_array", [True, False])
-def test_a_submit_that_died_after_sbatch_is_finished_by_the_next(tmp_path, monkeypatch, is_array):
-    made = launcher(tmp_path)
-    ids = list(PLAN.runs)[: 3 if is_array else 1]
-    batch = Batch(tuple((id_,) for id_ in ids), "pretrain", ())
-    monkeypatch.setattr(SlurmLauncher, "executor", lambda self, batch: None)
-
-    class Killed(BaseException):
-        pass
-
-    def die(*_):
-        raise Killed
-
-    monkeypatch.setattr("slurm.cluster.send", die)
-    with pytest.raises(Killed):
-        made.launch(batch)
-    assert not made.store.run(ids[0]).read_submission()
-    names = [f"55_{k}" for k in range(3)] if is_array else ["55"]
-    adopt_orphans(made.store, {id_: job(id_, batch.name) for id_ in names})
-    assert [made.store.run(id_).read_submission()["job_id"] for id_ in ids] == names
-    assert not list((made.store.jobs / "batches").iterdir())
-
-
-def job(id_, name):
-    fields = {"id": id_, "name": name, "state": "PENDING", "reason": "Priority", "nodes": "", "restarts": 0}
-    known = control.Job.__dataclass_fields__
-    return control.Job(**(fields | {name: 0 for name in known if name not in fields}))
-
-
-def test_a_refused_submission_leaves_no_record(tmp_path, monkeypatch):
-    made = launcher(tmp_path)
-    monkeypatch.setattr(SlurmLauncher, "executor", lambda self, batch: None)
-
-    def refuse(*_):
-        raise SchedulerError("sbatch refuses: no")
-
-    monkeypatch.setattr("slurm.cluster.send", refuse)
-    with pytest.raises(SchedulerError):
-        made.launch(Batch(((next(iter(PLAN.runs)),),), "pretrain", ()))
-    assert not list((made.store.jobs / "batches").iterdir())
 
 
 @pytest.fixture
