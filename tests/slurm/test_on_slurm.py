@@ -55,7 +55,7 @@ def test_a_sweep_is_submitted_once_and_reported(bed, sweeps, tmp_path):
     assert list(sweeps.states().values()) == ["done"] * 12
     assert "0 of 12 runs to submit; 12 done" in sweeps.submit()
     result = sweeps.store.run(sweeps.rows()[0]["id"]).read_result()
-    assert (sweeps.store.root / "code").glob(f"{result.provenance['commit'][:12]}*"), "provenance is the snapshot's"
+    assert list((sweeps.store.root / "code").glob(f"{result.provenance['commit'][:12]}*")), "provenance is the snapshot's"
     assert "| tube 0.9 |" in sweeps("analysis", "report", "smoke", "--out", str(tmp_path / "reports"))
 
 
