@@ -8,17 +8,19 @@ import contextlib
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slurm.profile import LocalProfile
-from vmae.claim import process_identity
+from vmae.claim import Claim, process_identity
+from vmae.errors import ConfigError
 from vmae.files import write_atomic
 from vmae.job import RunJob
-from vmae.runs import FINISHED, State, Store, now
-from vmae.runtime import num_cpus
+from vmae.runs import AT_WORK, FINISHED, State, Store, now
+from vmae.runtime import num_cpus, visible_gpus
 
 UNLIMITED_MIN = 365 * 24 * 60
 
@@ -57,12 +59,21 @@ class LocalLauncher:
     parents: Mapping[str, str | None]
     jobs: dict[tuple[str, ...], Any] = field(default_factory=dict)
     _slots: dict[tuple[str, ...], int] = field(default_factory=dict)
+    _gpus: list[str] = field(default_factory=visible_gpus)
     _logs: dict[str, Path] = field(default_factory=dict)
+    _noted: list[str] | None = None
 
     def __post_init__(self) -> None:
         """Prepare submitit's folder and say which runs are queued here."""
         import submitit
 
+        if self.profile.gpus_per_job:
+            self.num_jobs = min(self.num_jobs, len(self._gpus))
+            if not self._gpus:
+                raise ConfigError(
+                    f"gpus_per_job = {self.profile.gpus_per_job}, but this machine offers no GPU (CUDA_VISIBLE_DEVICES: "
+                    f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')!r}); allowed here: 0, which runs on the CPU"
+                )
         self.executor = submitit.LocalExecutor(folder=self.store.jobs)
         self.executor.update_parameters(timeout_min=UNLIMITED_MIN, stderr_to_stdout=True)
         self._note_queue()
@@ -82,18 +93,16 @@ class LocalLauncher:
         for chain in [chain for chain, job in self.jobs.items() if job.done()]:
             del self.jobs[chain], self._slots[chain]
         at_work = {id_ for chain in self.jobs for id_ in chain}
-        before = len(self.waiting)
         for chain in list(self.waiting):
             parent = self.parents[chain[0]]
             parent_state = "done" if parent is None else states[parent]
-            parent_comes = parent in at_work or parent_state in ("queued", "running")
+            parent_comes = parent in at_work or parent_state in AT_WORK
             if states[chain[0]] in (*FINISHED, "running") or not (parent_state == "done" or parent_comes):
                 self.waiting.remove(chain)
             elif parent_state == "done" and len(self.jobs) < self.num_jobs:
                 self.waiting.remove(chain)
                 self._start(chain)
-        if len(self.waiting) != before:
-            self._note_queue()
+        self._note_queue()
 
     def stop(self) -> None:
         """Start nothing more and ask what runs to save and stop."""
@@ -105,7 +114,7 @@ class LocalLauncher:
 
     def close(self) -> None:
         """Take back the word on what is queued here."""
-        _queue_file(self.store, os.getpid()).unlink(missing_ok=True)
+        _queue_file(self.store).unlink(missing_ok=True)
 
     def log_of(self, run_id: str) -> Path | None:
         """Return the log of the job that works or worked on a run, if this launcher started it."""
@@ -113,8 +122,8 @@ class LocalLauncher:
 
     def _start(self, chain: tuple[str, ...]) -> None:
         slot = min(set(range(self.num_jobs)) - set(self._slots.values()))
-        gpus = {"gpus_per_node": 1, "visible_gpus": (slot,)} if self.profile.gpus_per_job else {}
-        self.executor.update_parameters(**gpus)
+        if self.profile.gpus_per_job:  # past submitit's check, which knows GPUs by number alone, not by UUID
+            self.executor.parameters |= {"gpus_per_node": 1, "visible_gpus": (self._gpus[slot],)}
         threads = str(self.profile.runtime.num_threads or num_cpus())
         with _environment(OMP_NUM_THREADS=threads), _ignoring_ctrl_c():
             job = self.executor.submit(RunJob([str(self.store.run(id_).path) for id_ in chain]))
@@ -124,26 +133,29 @@ class LocalLauncher:
             self.store.run(id_).write_submission({"executor": "local", "job_id": str(job.job_id), "at": now()})
 
     def _note_queue(self) -> None:
-        ids = [id_ for chain in self.waiting for id_ in chain]
-        content = {"owner": process_identity(os.getpid()), "runs": ids}
-        write_atomic(_queue_file(self.store, os.getpid()), json.dumps(content).encode())
+        """Write down what waits, and what was started until its job ends: its process takes seconds to claim the first run."""
+        ids = [id_ for chain in (*self.jobs, *self.waiting) for id_ in chain]
+        if ids == self._noted:
+            Claim(_queue_file(self.store)).beat()
+        else:
+            write_atomic(_queue_file(self.store), json.dumps({**process_identity(os.getpid()), "runs": ids}).encode())
+            self._noted = ids
 
 
 def queued(store: Store) -> set[str]:
-    """Return the runs that wait in a live launcher, this one or another."""
+    """Return the runs that live launchers hold, here or on another machine: those that wait and those not claimed yet."""
     found: set[str] = set()
-    for file in store.jobs.glob("queue-*.json"):
-        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-            content = json.loads(file.read_text(encoding="utf-8"))
-            if process_identity(content["owner"]["pid"]) == content["owner"]:
-                found |= set(content["runs"])
-            else:
-                file.unlink(missing_ok=True)
+    for note in map(Claim, store.jobs.glob("queue-*.json")):
+        content = note.owner()
+        if note.is_live():
+            found |= set(content.get("runs", ()))
+        elif content.get("host") == socket.gethostname():  # of another machine it might be late, not dead
+            note.path.unlink(missing_ok=True)
     return found
 
 
-def _queue_file(store: Store, pid: int) -> Path:
-    return store.jobs / f"queue-{pid}.json"
+def _queue_file(store: Store) -> Path:
+    return store.jobs / f"queue-{socket.gethostname()}-{os.getpid()}.json"
 
 
 @contextlib.contextmanager

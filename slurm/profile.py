@@ -4,13 +4,13 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from slurm.control import parse_time_min
 from vmae.errors import ConfigError, near
 from vmae.grid import Config
 from vmae.recipe import validate
-from vmae.runtime import RuntimeConfig, num_cpus
+from vmae.runtime import RuntimeConfig, num_cpus, visible_gpus
 
 
 def _readable(value: str) -> str:
@@ -34,13 +34,25 @@ class LocalProfile(Config):
 
     kind: Literal["local"]
     jobs: Annotated[int, Field(ge=1, description="at a time; null: cores / threads")] | None = None
-    gpus_per_job: Annotated[int, Field(ge=0, le=1)] = 0
+    gpus_per_job: Annotated[int, Field(ge=0, le=1, description="1: as many jobs at a time as GPUs, at most")] = 0
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @field_validator("runtime")
+    @classmethod
+    def _device_is_what_jobs_get(cls, runtime: RuntimeConfig, info: ValidationInfo) -> RuntimeConfig:
+        """Jobs with a GPU use it or fail: `auto` would take the CPU where the GPU cannot be used."""
+        gpus = info.data.get("gpus_per_job", 0)
+        if runtime.device == ("cpu" if gpus else "cuda"):
+            raise ValueError(
+                f"device = {runtime.device!r} contradicts gpus_per_job = {gpus}; allowed: auto, {'cuda' if gpus else 'cpu'}"
+            )
+        return runtime.model_copy(update={"device": "cuda"}) if gpus else runtime
 
     @property
     def num_jobs(self) -> int:
         """Jobs at a time."""
-        return self.jobs or max(1, num_cpus() // (self.runtime.num_threads or num_cpus()))
+        wanted = self.jobs or max(1, num_cpus() // (self.runtime.num_threads or num_cpus()))
+        return min(wanted, max(1, len(visible_gpus()))) if self.gpus_per_job else wanted
 
 
 class Resources(Config):

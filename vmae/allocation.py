@@ -25,6 +25,11 @@ def restart_count() -> int:
     return int(os.environ.get("SLURM_RESTART_COUNT", 0))
 
 
+def num_gpus() -> int:
+    """Return the GPUs that SLURM gave this job on this node; 0 outside of jobs."""
+    return int(os.environ.get("SLURM_GPUS_ON_NODE", 0)) if in_job() else 0
+
+
 def task() -> tuple[int, int, int]:
     """Return (rank, number of tasks, rank on this node) of this task."""
     return tuple(int(os.environ[name]) for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))  # type: ignore[return-value]

@@ -1,6 +1,10 @@
 """Where and how fast a run runs; never what it is. Written beside the config, recorded with the result, not hashed."""
 
 import os
+import re
+import shutil
+import subprocess
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -64,3 +68,13 @@ def default_data_root() -> Path:
 def num_cpus() -> int:
     """Return the cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; found without torch, through NVIDIA's driver."""
+    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return list(takewhile(re.compile(r"\d+|(GPU|MIG)-\S+").fullmatch, map(str.strip, given.split(","))))
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    return [str(k) for k in range(len(re.findall(r"^GPU \d+:", listed, re.MULTILINE)))]

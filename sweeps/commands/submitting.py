@@ -65,18 +65,24 @@ def submit(
         prepare_runs(store, made, place.runtime)
         console.print(f"{len(made.runs)} run directories in {store.root}")
         return
+    see = typed(made.sweep.name, set=sets, seeds=seeds, runs=runs)
     if isinstance(place, LocalProfile):
         from sweeps.commands.local import run_here
 
         states = run_here(store, made, place, jobs, chosen, retried)
-        if not all(states[id_] in FINISHED for id_ in chosen):
-            again = typed(made.sweep.name, set=sets, seeds=seeds, runs=runs, only=only, retry="failed")
-            console.print(f"not everything is done; after mending: python -m sweeps submit {again}", markup=False)
+        left = {states[id_] for id_ in chosen} - set(FINISHED)
+        if left & {"failed", "lost", "blocked"}:
+            words = f"after mending: python -m sweeps submit {typed(see, only=only, retry='failed')}"
+        elif left & set(AT_WORK):
+            words = f"the rest is at work elsewhere; see python -m sweeps status {see}"
+        else:
+            words = "the same command goes on"
+        if left:
+            console.print(f"not everything is done; {words}", markup=False)
             raise typer.Exit(1)
         return
     from sweeps.commands.cluster import Order, submit_to_slurm
 
-    see = typed(made.sweep.name, set=sets, seeds=seeds, runs=runs)
     watched = typed(see, only=only, pack=pack if pack > 1 else None, max_running=max_running, profile=profile)
     commands = (f"python -m sweeps status {see}", f"the same command later, or python -m sweeps watch {watched}")
     order = Order(profile, place, pack, max_running, max_gpu_hours, chosen, retried, *commands)

@@ -67,6 +67,22 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_is_written(recipe, stor
     assert place.state() == "missing"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is one")
+def test_a_job_with_gpus_that_torch_cannot_use_does_not_take_the_cpu_instead(recipe, store, runtime, monkeypatch):
+    """A driver that is gone, or a torch for CPUs: days of a GPU job at the speed of a CPU, without a word."""
+    place = prepare(store, recipe, runtime=runtime)
+    for name, value in {
+        "SUBMITIT_EXECUTOR": "slurm",
+        "SLURM_PROCID": "0",
+        "SLURM_JOB_ID": "12",
+        "SLURM_GPUS_ON_NODE": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="torch finds no CUDA device of the 2 that SLURM gave here; allowed: cpu"):
+        work(place, runtime.model_copy(update={"device": "auto"}))
+    assert place.state() == "missing"
+
+
 def test_a_root_that_vanishes_is_said_and_when_it_is_back_the_run_goes_on(recipe, tmp_path, runtime, monkeypatch):
     every_step = runtime.model_copy(update={"checkpoint_every_s": 0.0, "log_every_steps": 1})
     whole, cut = (prepare(Store(tmp_path / name), recipe, runtime=every_step) for name in ("whole", "cut"))

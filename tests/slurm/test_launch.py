@@ -13,6 +13,7 @@ from slurm.launch import LocalLauncher, chains, queued
 from slurm.profile import LocalProfile, load_profile
 from vmae.claim import process_identity
 from vmae.errors import ConfigError
+from vmae.runtime import visible_gpus
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=25))
@@ -38,6 +39,7 @@ class FakeJob:
     def __init__(self, folder):
         self.over, self.job_id = False, "1"
         self.paths = type("Paths", (), {"stdout": folder / "log"})
+        self._process = type("Process", (), {"send_signal": staticmethod(lambda number: None)})
 
     def done(self):
         return self.over
@@ -86,15 +88,106 @@ def test_a_run_at_work_elsewhere_is_left_to_it_and_its_children_wait(launcher):
     assert set(launcher.waiting) == {("f", "e"), ("g", "h")}
 
 
-def test_what_waits_is_queued_for_everybody_until_the_launcher_is_gone(launcher, store):
+def test_what_a_launcher_holds_is_queued_for_everybody_until_its_job_ends(launcher, store):
+    """What was started, too: its process claims the first run of its chain after seconds, and the rest when their turn comes."""
     assert queued(store) == {"p", "f", "e", "g", "h", "q"}
     launcher.tick(states())
-    assert queued(store) == {"f", "e", "g", "h"}
+    assert set(launcher.jobs) == {("p",), ("q",)}
+    assert queued(store) == {"p", "f", "e", "g", "h", "q"}
+    launcher.jobs[("p",)].over = True
+    launcher.tick(states(p="done", q="running"))
+    assert queued(store) == {"f", "e", "g", "h", "q"}
+    launcher.stop()
+    assert queued(store) == {"f", "e", "q"}
+    for job in launcher.jobs.values():
+        job.over = True
+    launcher.tick(states(p="done"))
+    assert queued(store) == set()
+
+
+def test_the_note_of_a_launcher_that_is_gone_holds_nothing(launcher, store):
     launcher.close()
     assert queued(store) == set()
-    dead = {"owner": process_identity(os.getpid()) | {"started": "0"}, "runs": ["p"]}
-    (store.jobs / "queue-1.json").write_text(json.dumps(dead))
+    note = store.jobs / "queue-here-1.json"
+    note.write_text(json.dumps(process_identity(os.getpid()) | {"started": "0", "runs": ["p"]}))
     assert queued(store) == set()
+    assert not note.exists()
+
+
+def test_the_note_of_another_machine_holds_while_it_beats_and_is_left_to_it(launcher, store):
+    launcher.close()
+    note = store.jobs / "queue-there-1.json"
+    note.write_text(json.dumps({"host": "there", "pid": 1, "started": "0", "runs": ["p"]}))
+    assert queued(store) == {"p"}
+    os.utime(note, (0, 0))
+    assert queued(store) == set()
+    assert note.exists(), "late is not dead"
+
+
+def test_a_launcher_beats(launcher, store):
+    (note,) = store.jobs.glob("queue-*.json")
+    os.utime(note, (0, 0))
+    launcher.tick(states(p="running", q="running"))
+    os.utime(note, (0, 0))
+    launcher.tick(states(p="running", q="running"))
+    assert note.stat().st_mtime > 0
+
+
+def test_children_wait_for_a_parent_that_slurm_brings_back(launcher):
+    launcher.tick(states(p="requeued"))
+    launcher.tick(states(p="requeued"))
+    assert {("f", "e"), ("g", "h")} <= {*launcher.waiting, *launcher.jobs}
+
+
+@pytest.fixture
+def on_gpus(store, monkeypatch):
+    """Start chains on a machine that offers GPUs; returns the launcher and, per job, the GPUs that it got."""
+
+    def make(offered, num_jobs):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", offered)
+        parents = dict.fromkeys("abcdef")
+        made = LocalLauncher(store, LocalProfile(kind="local", gpus_per_job=1), num_jobs, chains(parents), parents)
+        given = []
+
+        def submit(job):
+            given.append(made.executor.parameters["visible_gpus"])
+            return FakeJob(store.root)
+
+        monkeypatch.setattr(made.executor, "submit", submit)
+        return made, given
+
+    return make
+
+
+@pytest.mark.parametrize("offered", ["5,2", "GPU-1a,GPU-2b", "3"])
+def test_each_job_gets_a_gpu_of_its_own_among_those_that_the_user_offers(on_gpus, offered):
+    made, given = on_gpus(offered, 6)
+    free = dict.fromkeys("abcdef", "missing")
+    made.tick(free)
+    assert sorted(given) == sorted((gpu,) for gpu in offered.split(","))
+    next(iter(made.jobs.values())).over = True
+    made.tick(free)
+    assert given[-1] == given[0], "the one that became free"
+
+
+@pytest.mark.parametrize("offered", ["", "-1", "NoDevFiles", "-1,0"])
+def test_where_no_gpu_is_offered_jobs_with_one_are_refused(on_gpus, offered):
+    with pytest.raises(ConfigError, match="gpus_per_job = 1, but this machine offers no GPU"):
+        on_gpus(offered, 2)
+
+
+def test_without_the_variable_the_driver_is_asked(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []
+    (tmp_path / "nvidia-smi").write_text(
+        "#!/bin/sh\necho 'GPU 0: A (UUID: GPU-1)'; echo '  MIG 1g: x'; echo 'GPU 1: A (UUID: GPU-2)'\n"
+    )
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert visible_gpus() == ["0", "1"]
+    profile = LocalProfile(kind="local", gpus_per_job=1, jobs=6)
+    assert profile.num_jobs == 2
+    assert profile.runtime.device == "cuda", "never the CPU instead"
 
 
 def test_stopping_starts_nothing_more(launcher):
@@ -115,6 +208,11 @@ def test_every_profile_loads():
         ('kind = "cloud"', r"bad\.toml: kind = 'cloud'"),
         ("kind = ", r"bad\.toml"),
         ('kind = "local"\njobs = 0', r"jobs = 0"),
+        (
+            'kind = "local"\ngpus_per_job = 1\n[runtime]\ndevice = "cpu"',
+            r"'cpu' contradicts gpus_per_job = 1; allowed: auto, cuda",
+        ),
+        ('kind = "local"\n[runtime]\ndevice = "cuda"', r"device = 'cuda' contradicts gpus_per_job = 0; allowed: auto, cpu"),
         ('kind = "local"\n[runtime]\nnum_treads = 1', r"runtime\.num_treads: unknown key. Did you mean 'num_threads'"),
     ],
 )

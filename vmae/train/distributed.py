@@ -178,10 +178,12 @@ def _first_ephemeral_port() -> int:
 
 
 def _device(runtime: RuntimeConfig, local_rank: int) -> torch.device:
-    if runtime.device == "cpu" or (runtime.device == "auto" and not torch.cuda.is_available()):
+    is_gpu_there, num_given = torch.cuda.is_available(), allocation.num_gpus()
+    if runtime.device == "cpu" or (runtime.device == "auto" and not is_gpu_there and not num_given):
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ConfigError("runtime.device = 'cuda': torch finds no CUDA device here; allowed: auto, cpu")
+    if not is_gpu_there:
+        given, allowed = (f" of the {num_given} that SLURM gave", "cpu") if num_given else ("", "auto, cpu")
+        raise ConfigError(f"runtime.device = {runtime.device!r}: torch finds no CUDA device{given} here; allowed: {allowed}")
     device = torch.device("cuda", local_rank % torch.cuda.device_count())  # a task may see its own GPU alone
     torch.cuda.set_device(device)
     return device
