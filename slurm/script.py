@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm.profile import Resources, SlurmProfile
+from vmae.allocation import LOST_ANSWER
 from vmae.errors import SchedulerError, Unanswered
 from vmae.files import write_atomic
 from vmae.runs import Store
@@ -18,8 +19,6 @@ from vmae.runs import Store
 PATIENT = 'sh -c \'trap "" USR1 USR2 TERM; exec "$@"\' sh'
 # What a job must not inherit from the shell or allocation that submits it. SLURM_CONF says which cluster; it stays.
 FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "TORCHELASTIC_", "MASTER_", "PMI_", "PMIX_")
-# What sbatch says when its message may have arrived all the same. "Unable to contact" is none of it: nothing was sent.
-NO_ANSWER = r"timed out|Zero Bytes|(receive|send) failure|send/recv|Unexpected message|reset by peer|Broken pipe"
 FOREIGN_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "CUDA_VISIBLE_DEVICES")
 
 
@@ -117,7 +116,7 @@ def send(executor: Any, jobs: Sequence[Any]) -> list[str]:
             if orphan.suffix in (".pkl", ".sh") and len(orphan.stem.rpartition("_")[2]) == 32:
                 orphan.unlink(missing_ok=True)
         said = sbatch_words(str(error))
-        if isinstance(error, FailedSubmissionError) or re.search(NO_ANSWER, said, re.IGNORECASE):
+        if isinstance(error, FailedSubmissionError) or re.search(LOST_ANSWER, said, re.IGNORECASE):
             raise Unanswered(
                 f"slurmctld does not answer: {said}; whether it took the jobs the next look at the queue tells"
             ) from None

@@ -1,9 +1,16 @@
 """What a process knows of the SLURM job that it runs in: which job, which of its tasks, and how to be queued again."""
 
 import os
+import re
 import subprocess
+import time
 
 AT_WORK = {"RUNNING", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED"}
+
+# What SLURM's commands say when slurmctld may have done what it was asked, but is too busy to answer; and when it is away.
+LOST_ANSWER = r"timed out|Zero Bytes|(receive|send) failure|send/recv|Unexpected message|reset by peer|Broken pipe"
+AWAY = r"Unable to contact|connection failure|Connection refused"
+REQUEUE_TRIES, REQUEUE_PAUSE_S = 4, 5.0
 
 
 def in_job() -> bool:
@@ -51,14 +58,21 @@ def requeue() -> bool:
 
     Only a job at work is: `scontrol requeue` would bring back one that its user has just cancelled (measured on 22.05).
     """
-    if job_state(job_id()) != "RUNNING":
-        return False
-    try:
-        _said("scontrol", "requeue", job_id())
-    except (OSError, subprocess.SubprocessError) as error:
-        print(f"not requeued: {getattr(error, 'stderr', None) or error}", flush=True)
-        return False
-    return True
+    for attempt in range(REQUEUE_TRIES):  # where many jobs are preempted at once, all ask at once
+        time.sleep(REQUEUE_PAUSE_S if attempt else 0.0)
+        state = job_state(job_id())
+        if state not in ("RUNNING", None):  # cancelled, or queued again by an earlier try whose answer was lost
+            return False
+        try:
+            if state is not None:
+                _said("scontrol", "requeue", job_id())
+                return True
+        except (OSError, subprocess.SubprocessError) as error:
+            said = str(getattr(error, "stderr", None) or error)
+            print(f"not requeued: {said}", flush=True)
+            if not re.search(f"{LOST_ANSWER}|{AWAY}", said, re.IGNORECASE):
+                return False
+    return False
 
 
 def _said(*words: str) -> str:

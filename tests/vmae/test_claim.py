@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 import time
 
 import pytest
@@ -105,6 +106,7 @@ def test_only_a_job_at_work_is_requeued(monkeypatch):
     as_job(monkeypatch)
     asked = []
     monkeypatch.setattr(allocation, "_said", lambda *words: asked.append(words))
+    monkeypatch.setattr(allocation, "REQUEUE_PAUSE_S", 0.0)
     for state in ("COMPLETING", "CANCELLED", "", None):
         slurm_says(monkeypatch, state)
         assert not allocation.requeue()
@@ -112,6 +114,31 @@ def test_only_a_job_at_work_is_requeued(monkeypatch):
     slurm_says(monkeypatch, "RUNNING")
     assert allocation.requeue()
     assert asked == [("scontrol", "requeue", "12")]
+
+
+@pytest.mark.parametrize(
+    ("words", "num_asked"),
+    [
+        ("slurm_requeue error: Socket timed out on send/recv operation", 2),
+        ("Unable to contact slurm controller (connect failure)", 2),
+        ("Job does not have requeue enabled", 1),
+    ],
+)
+def test_a_busy_controller_is_asked_again_and_a_refusal_is_taken(monkeypatch, words, num_asked):
+    """Given up on, the job would count as failed, and SLURM would drop the jobs that wait for it."""
+    as_job(monkeypatch)
+    slurm_says(monkeypatch, "RUNNING")
+    monkeypatch.setattr(allocation, "REQUEUE_PAUSE_S", 0.0)
+    asked = []
+
+    def say(*command):
+        asked.append(command)
+        if len(asked) == 1:
+            raise subprocess.CalledProcessError(1, command, stderr=words)
+
+    monkeypatch.setattr(allocation, "_said", say)
+    assert allocation.requeue() == (num_asked == 2)
+    assert len(asked) == num_asked
 
 
 def test_a_slow_newcomer_does_not_take_the_live_successor_of_a_dead_claim_away(claim, monkeypatch):
