@@ -216,7 +216,8 @@ def unanswered(store: Store) -> set[str]:
 
 
 def _may_come(record: Mapping[str, Any]) -> bool:
-    return time.time() - record.get("unanswered_since", 0.0) < UNANSWERED_S
+    since: float = record.get("unanswered_since", 0.0)
+    return time.time() - since < UNANSWERED_S
 
 
 def _callable(store: Store, job: Sequence[str], code: Path) -> RunJob | PackedJob:
