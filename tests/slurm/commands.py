@@ -57,7 +57,7 @@ class Sweeps:
             time.sleep(0.3)
 
     def until_over(self, bed):
-        self.until(lambda: not bed.call("squeue", "-h", "-p", "main", "-t", "PD,R,CG,CF").strip())
+        self.until(lambda: not bed.call("squeue", "-h", "-p", "main", "-t", "PD,R,CG,CF,SI,RQ").strip())
 
 
 def slurm_only():
