@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from vmae.config import Run
 from vmae.errors import CheckpointError, near
+from vmae.runs import RunDir
 
 app = typer.Typer(
     help="Weights: what is in a file; released and Hugging Face files to ours; ours to theirs.", no_args_is_help=True
@@ -18,7 +20,7 @@ Patch = Annotated[int, typer.Option(min=1, help="Height and width of a cube in p
 
 @app.command()
 def inspect(
-    file: File,
+    file: Annotated[Path, typer.Argument(help="A checkpoint: .pth, .pt, .bin or .safetensors; or a run directory.")],
     names: Annotated[bool, typer.Option("--names", help="Every tensor with its shape, under the file's names.")] = False,
 ) -> None:
     """Say whose weights these are, of which model, and what else the file holds. Nothing in it is run.
@@ -26,14 +28,15 @@ def inspect(
     Example: vmae checkpoint inspect checkpoint.pth
     """
     from vmae.files import file_sha256
-    from vmae.model.describe import describe
+    from vmae.model.describe import describe, positions_and_heads
     from vmae.model.importing import read_checkpoint
 
+    file, run = _origin(file)
     checkpoint = read_checkpoint(file)
     typer.echo(f"file: {file}\nsha256: {file_sha256(file)}\nformat: {checkpoint.format}, {len(checkpoint.weights)} tensors")
     if checkpoint.wrapper:
         typer.echo(f"weights under: {checkpoint.wrapper!r}; beside them: {', '.join(checkpoint.others) or 'nothing'}")
-    for line in describe(checkpoint).lines():
+    for line in [*describe(checkpoint).lines(), *positions_and_heads(checkpoint, run)]:
         typer.echo(line)
     for name, tensor in checkpoint.weights.items() if names else ():
         typer.echo(f"  {name} {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}")
@@ -67,7 +70,8 @@ def export(
 ) -> None:
     """Write our weights under the names of another project. A run directory knows its cube; for a file say it.
 
-    transformers 4 and 5 read a huggingface file by from_pretrained, beside a config.json of the model's sizes.
+    Their code has positions sincos_1d and nothing else, so a run with others is refused. transformers 4 and 5 read a
+    huggingface file by from_pretrained, beside a config.json of the model's sizes.
 
     Example: vmae checkpoint export runs/0123456789abcdef --format huggingface --out model.safetensors
     """
@@ -75,22 +79,32 @@ def export(
     import torch
 
     from vmae.files import write_atomic
+    from vmae.model.describe import check_exportable
     from vmae.model.formats import from_vmae
     from vmae.model.importing import read_checkpoint
-    from vmae.runs import RunDir
 
     if format_ not in (allowed := ("released", "huggingface")):
         raise CheckpointError(f"--format {format_!r}{near(format_, allowed)}")
-    if file.is_dir():
-        place = RunDir(file.absolute())
-        grid = place.load().grid
-        file, tubelet, patch = place.weights, grid.tubelet_frames, grid.patch_px
+    file, run = _origin(file)
+    if run is not None:
+        tubelet, patch = run.grid.tubelet_frames, run.grid.patch_px
     checkpoint = read_checkpoint(file)
     if checkpoint.format != "vmae":
         raise CheckpointError(f"{file} is of format {checkpoint.format}; bring it to ours first: vmae checkpoint import {file}")
+    check_exportable(checkpoint, run)
     weights = from_vmae(checkpoint.weights, format_, tubelet, patch)
     if format_ == "released":
         write_atomic(out, lambda path: torch.save({"model": weights}, path))
     else:
         write_atomic(out, safetensors.torch.save(weights))
     typer.echo(f"{len(weights)} tensors written to {out} as {format_}")
+    if run is None:
+        typer.echo(f"{file} does not say which positions it was trained with; their code adds sincos_1d, and so fits no others")
+
+
+def _origin(file: Path) -> tuple[Path, Run | None]:
+    """Return the weights that are meant, and the run that they are of: `file` is its directory or lies in it; None: no run."""
+    place = RunDir((file if file.is_dir() else file.parent).absolute())
+    if file.is_dir() or (file.name == place.weights.name and place.config.exists()):
+        return place.weights, place.load()
+    return file, None

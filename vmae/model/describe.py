@@ -1,14 +1,18 @@
-"""What a checkpoint's tensors say about the model they belong to: `vmae checkpoint inspect`."""
+"""What a checkpoint's tensors, and the run it is of, say about the model they belong to; and whether others have such a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from vmae.config import FinetuneRun, PretrainConfig, PretrainRun, Run
 from vmae.errors import CheckpointError
 from vmae.model.formats import cube_of, to_vmae
 from vmae.model.importing import Checkpoint
+from vmae.sections import EncoderConfig
 from vmae.sizes import name_of
+
+THEIR_POSITIONS = "sincos_1d"  # computed by the other projects' code, so in none of their files
 
 
 @dataclass(frozen=True)
@@ -69,3 +73,54 @@ def describe(checkpoint: Checkpoint) -> Description:
 
 def _depth(weights: Mapping[str, Tensor], part: str) -> int:
     return len({name.split(".")[2] for name in weights if name.startswith(f"{part}.blocks.")})
+
+
+def positions_and_heads(checkpoint: Checkpoint, run: Run | None) -> list[str]:
+    """Return the two `label: value` lines on what the tensors do not tell, as far as the format or the run does."""
+    if run is not None:
+        parts = transformers_of(run).items()
+        return [
+            "positions: " + ", ".join(f"{part} {config.positions}" for part, config in parts),
+            "heads: " + ", ".join(f"{part} {config.num_heads}" for part, config in parts),
+        ]
+    if checkpoint.format != "vmae":
+        known = "pos_embed, in the file" if checkpoint.format == "image_mae" else THEIR_POSITIONS
+    else:
+        known = "learned" if _learned(checkpoint) else "unknown; the run directory knows them"
+    return [f"positions: {known}", "heads: unknown"]
+
+
+def transformers_of(run: Run) -> dict[str, EncoderConfig]:
+    """Return the parts of a run's model that have positions and heads: encoder, and decoder where it has one."""
+    model = run if isinstance(run, PretrainRun | FinetuneRun) else run.parent
+    decoder = model.pretrain.decoder if isinstance(model, PretrainRun) and isinstance(model.pretrain, PretrainConfig) else None
+    return {"encoder": model.encoder} | ({"decoder": decoder} if decoder else {})
+
+
+def check_exportable(checkpoint: Checkpoint, run: Run | None) -> None:
+    """Raise CheckpointError where other projects' code, given these weights, would be another model.
+
+    A bare file tells of its positions only if they are learned.
+    """
+    found = {part: config.positions for part, config in transformers_of(run).items()} if run else {}
+    found |= {name.split(".")[0]: "learned" for name in _learned(checkpoint)}
+    for part, positions in found.items():
+        if positions != THEIR_POSITIONS:
+            raise CheckpointError(
+                f"{checkpoint.path}: the {part}'s positions are {positions}. Neither format has a place for them: the other "
+                f"code adds {THEIR_POSITIONS} whatever the file holds, and would be another model. "
+                f"Train with {_field(part)}={THEIR_POSITIONS} to export"
+            )
+    if isinstance(run, FinetuneRun) and run.finetune.probe != "none":
+        raise CheckpointError(
+            f"{checkpoint.path} is a probe ({run.finetune.probe}): the other code has no final norm of the encoder before its "
+            "mean, and would be another model; export the pre-training"
+        )
+
+
+def _field(part: str) -> str:
+    return "encoder.positions" if part == "encoder" else "pretrain.decoder.positions"
+
+
+def _learned(checkpoint: Checkpoint) -> list[str]:
+    return [name for name in checkpoint.weights if name.endswith("positions.table")]
