@@ -2,7 +2,7 @@
 
 Floors, lowest first; a module imports only what stands before it (tests/test_floors.py reads this list):
 
-    errors files sealed grid identity data.embedded sections config sizes recipe arms study results runtime
+    errors files sealed grid identity data.embedded sections config sizes recipe arms overrides study remarks results runtime
     allocation claim starts runs provenance cost cli
     random data.deadline data.manifest data.subset data.scene data.make
     data.decoders data.video data.guarded data.sampling data.cache data.packed data.frames data.quarantine data.source

@@ -17,6 +17,7 @@ from vmae.arms import Arm
 from vmae.config import EvaluateRun, Run
 from vmae.errors import ConfigError, near
 from vmae.identity import cell_id, run_id
+from vmae.overrides import check_overrides
 from vmae.recipe import Recipe
 
 SEEDED = ("pretrain", "finetune", "linear_probe", "contrast")  # sections with a replicate's seed
@@ -42,10 +43,13 @@ class Ablation:
     metric: str = "top1"
 
     def __post_init__(self) -> None:
-        """Refuse double arms, an absent baseline and a docstring without its three parts."""
+        """Refuse double and copied arms, an absent baseline and a docstring without its three parts."""
         names = [arm.name for arm in self.arms]
-        if len(set(names)) != len(names) and any(_share_a_preset(self.arms)):
-            raise ConfigError(f"ablation {self.name}: two arms have one name: {sorted(names)}")
+        for one, other in _side_by_side(self.arms):
+            if one.name == other.name:
+                raise ConfigError(f"ablation {self.name}: two arms have one name: {sorted(names)}")
+            if one.settings == other.settings:
+                raise ConfigError(f"ablation {self.name}: arms {one.name!r} and {other.name!r} have the same settings")
         for baseline in self.baselines:
             if baseline not in names:
                 raise ConfigError(f"ablation {self.name}: no arm {baseline!r} as baseline{near(baseline, names)}")
@@ -140,13 +144,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep comes to: its cells, and every distinct run once, parents before children."""
+    """What a sweep comes to: its cells, and every distinct run once, parents before children.
+
+    Args:
+        settings: the overrides that it was made with.
+        overruled: sentences about those that some arms set themselves.
+    """
 
     sweep: Sweep
     cells: tuple[Cell, ...]
     runs: Mapping[str, Run]
     num_declared: int
     parents: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    overruled: tuple[str, ...] = ()
 
     @property
     def num_shared(self) -> int:
@@ -161,6 +172,7 @@ class Plan:
             "preset": self.sweep.preset,
             "stands_for": {dataset: self.sweep.stands_for.get(dataset, dataset) for dataset in self.sweep.recipes},
             "seeds": list(self.sweep.seeds),
+            **({"set": plain(self.settings)} if self.settings else {}),
             **({"spread": self.sweep.spread} if self.sweep.spread != "own" else {}),
             "ablations": [
                 {
@@ -197,7 +209,8 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
     """Check every arm and return the plan; ConfigError names sweep, ablation, arm and data set of a bad value.
 
     Args:
-        settings: dotted overrides for all base recipes; an arm's own settings win over them.
+        settings: dotted overrides for all base recipes; an arm's own settings win over them. ConfigError for one that no arm
+            is changed by.
     """
     if not sweep.seeds or len(set(sweep.seeds)) != len(sweep.seeds):
         raise ConfigError(f"sweep {sweep.name}: seeds = {list(sweep.seeds)}; allowed: one or more, each once")
@@ -228,7 +241,11 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
             last = chain[-1]
             assert isinstance(last, EvaluateRun)
             cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), plain(chosen), replicates))
-    return Plan(sweep, tuple(cells), runs, num_declared, parents)
+    overruled: tuple[str, ...] = ()
+    if settings:
+        asked = [(ablation.name, arm, dataset) for dataset in recipes for ablation, arm in sweep.asked_on(dataset)]
+        overruled = check_overrides(settings, sweep.recipes, asked, sweep.stands_for, sweep.seeds[0])
+    return Plan(sweep, tuple(cells), runs, num_declared, parents, settings or {}, overruled)
 
 
 def _refuse_seeds(settings: Mapping[str, Any], who: str) -> None:
@@ -239,11 +256,11 @@ def _refuse_seeds(settings: Mapping[str, Any], who: str) -> None:
             raise ConfigError(f"{path} would do nothing: {who} which seeds each run has")
 
 
-def _share_a_preset(arms: Sequence[Arm]) -> Iterator[bool]:
-    """Yield, for each two arms of one name, whether there is a preset that has both."""
+def _side_by_side(arms: Sequence[Arm]) -> Iterator[tuple[Arm, Arm]]:
+    """Yield each two arms that some preset has both of."""
     for a, b in itertools.combinations(arms, 2):
-        if a.name == b.name:
-            yield not (a.presets and b.presets) or bool(set(a.presets) & set(b.presets))
+        if not (a.presets and b.presets) or set(a.presets) & set(b.presets):
+            yield a, b
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:

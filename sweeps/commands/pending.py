@@ -1,6 +1,8 @@
 """What a submit takes up, and the run directories that it works in."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from slurm.look import Look, look
 from sweeps.commands.options import parents_of
@@ -39,6 +41,22 @@ def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig, seen: Look | 
         if not run_dir.runtime.exists() or (seen.states[id_] not in KEPT and run_dir.runtime.read_bytes() != settings):
             write_atomic(run_dir.runtime, settings)
     return seen
+
+
+def replaced(store: Store, made: Plan) -> list[str]:
+    """Return a sentence if the plan that a submit replaces had other overrides or seeds: reports will know the new ones only."""
+    try:
+        before = store.read_plan(made.sweep.name)
+    except VmaeError:  # none yet, or a damaged one, which is written anew
+        return []
+    old, new = (_asked(plan) for plan in (before, json.loads(json.dumps(made.to_json()))))
+    return [f"replaces the plan of {made.sweep.name} with {old}; now {new}"] if old != new else []
+
+
+def _asked(plan: Mapping[str, Any]) -> str:
+    """Return what `--seeds` and `--set` made of a plan, in words."""
+    overrides = "".join(f", {path}={value}" for path, value in plan.get("set", {}).items())
+    return f"seeds {', '.join(map(str, plan['seeds']))}{overrides}"
 
 
 def take_up(

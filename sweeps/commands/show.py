@@ -11,6 +11,7 @@ from slurm.profile import LocalProfile, SlurmProfile
 from sweeps.commands.rows import Row, rows_of, run_names
 from vmae.config import PretrainRun
 from vmae.cost import START_S, CostModel, num_clips
+from vmae.remarks import remarks
 from vmae.runs import STATES, State, Store
 from vmae.study import Plan
 
@@ -48,6 +49,8 @@ def print_plan(
         f"{len(plan.cells)} cells x {len(sweep.seeds)} seeds = {plan.num_declared} runs declared, "
         f"{plan.num_shared} shared, {len(plan.runs)} to exist"
     )
+    for remark in remarks(plan):
+        console.print(remark, markup=False)
     _print_cost(plan, states, model, place, unit)
 
 

@@ -1,5 +1,6 @@
 """Waiting for a sweep on this machine leaves the cores to its jobs, and still notices what matters at once."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from slurm.launch import LocalLauncher
 from slurm.profile import load_profile
 from sweeps import registry
 from sweeps.commands import local
-from sweeps.commands.pending import prepare_runs
+from sweeps.commands.pending import prepare_runs, replaced
 from vmae.runs import Store
 from vmae.runtime import RuntimeConfig
 from vmae.study import make_plan
@@ -72,3 +73,17 @@ def test_a_run_that_is_queued_keeps_the_settings_that_its_code_knows(tmp_path):
     assert list(read.values()) == [then] * len(others)
     prepare_runs(store, plan, then)
     assert RuntimeConfig.model_validate_json(store.run(queued).runtime.read_text()) == then
+
+
+def test_a_submit_says_what_overrides_and_seeds_it_replaces(tmp_path):
+    store = Store(tmp_path)
+    smoke = registry.load("smoke")
+    first, second = make_plan(smoke), make_plan(smoke, {"pretrain.optim.epochs": 3})
+    assert replaced(store, first) == []
+    prepare_runs(store, first, RuntimeConfig())
+    assert replaced(store, first) == []
+    assert replaced(store, second) == ["replaces the plan of smoke with seeds 0; now seeds 0, pretrain.optim.epochs=3"]
+    prepare_runs(store, second, RuntimeConfig())
+    assert replaced(store, make_plan(replace(smoke, seeds=(0, 1))))
+    store.plan_file("smoke").write_text("{")
+    assert replaced(store, first) == [], "a damaged plan is written anew, not a reason to stop"

@@ -1,17 +1,20 @@
 """Planning: every run once, parents first, names unique, and the cost follows the work."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations import mask_ratio_by_sampling
 from sweeps.presets import quick
-from vmae.arms import SCRATCH, Arm, grid_arms
+from vmae.arms import SCRATCH, Arm, Times, grid_arms
 from vmae.config import PretrainRun
 from vmae.cost import NOTHING, CostModel, fit, flops_per_clip, num_clips, shape_of
 from vmae.errors import ConfigError
 from vmae.grid import CubeGrid
 from vmae.identity import run_id
+from vmae.remarks import remarks
 from vmae.results import Result
 from vmae.study import Ablation, Sweep, make_plan
 
@@ -81,11 +84,74 @@ def test_doubled_seeds_are_refused():
         make_plan(sweep(seeds=(0, 0)))
 
 
-def test_an_arm_wins_over_an_override():
-    plan = make_plan(sweep(), {"pretrain.mask.ratio": 0.875, "finetune.optim.epochs": 3})
+EPOCHS = Ablation(
+    "epochs", DOC, "Table 0", (Arm("half", {"pretrain.optim.epochs": Times(0.5)}), Arm("all", {}), SCRATCH), "all"
+)
+
+
+def test_an_arm_wins_over_an_override_and_the_plan_says_so():
+    plan = make_plan(sweep(ablations=(RATIOS, KINDS)), {"pretrain.mask.ratio": 0.875, "finetune.optim.epochs": 3})
     ratios = {run.pretrain.mask.ratio for run in plan.runs.values() if isinstance(run, PretrainRun)}
-    assert ratios == {0.5, 0.75}
+    assert ratios == {0.5, 0.75, 0.875}
     assert {run.finetune.optim.epochs for run in plan.runs.values() if run.stage == "finetune"} == {3}
+    assert plan.overruled == ("--set pretrain.mask.ratio does nothing to arms that set it themselves (ratios: 0.5, 0.75)",)
+    assert plan.overruled[0] in remarks(plan)
+
+
+@pytest.mark.parametrize(
+    ("ablations", "settings", "words"),
+    [
+        ((RATIOS,), {"pretrain.mask.ratio": 0.875}, "--set pretrain.mask.ratio=0.875 would do nothing: ablation ratios: each arm"),
+        ((KINDS,), {"pretrain.mask.kind": "frame"}, "ablation kinds: each arm sets it"),
+        ((RATIOS,), {"finetune.seed": 3}, "seeds are those of --seeds"),
+        ((RATIOS,), {"instead.scratch_epochs": 3}, "no arm has runs that it changes"),
+    ],
+)
+def test_an_override_that_reaches_no_arm_is_refused(ablations, settings, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        make_plan(sweep(ablations=ablations), settings)
+
+
+@pytest.mark.parametrize(
+    ("ablations", "settings"),
+    [
+        ((EPOCHS,), {"pretrain.optim.epochs": 40}),  # an arm that halves it is still reached
+        ((RATIOS, EPOCHS), {"finetune.optim.epochs": quick("motion").finetune.optim.epochs}),  # the recipe's own value, said again
+        ((RATIOS,), {"finetune.optim.epochs": 3, "finetune.optim.warmup_epochs": 1}),  # which fit only together
+    ],
+)
+def test_an_override_that_reaches_every_arm_is_not_remarked_on(ablations, settings):
+    assert make_plan(sweep(ablations=ablations), settings).overruled == ()
+
+
+def test_a_plan_holds_its_overrides_and_only_then():
+    assert "set" not in make_plan(sweep()).to_json()
+    settings = {"finetune.optim.epochs": 3, "finetune.clip.crop_scales": (1.0, 0.5)}
+    assert make_plan(sweep(), settings).to_json()["set"] == settings
+
+
+def test_a_copied_arm_is_refused():
+    arms = (Arm("a", {"pretrain.mask.ratio": 0.5}), Arm("b", {"pretrain.mask.ratio": 0.5}))
+    with pytest.raises(ConfigError, match="ablation a: arms 'a' and 'b' have the same settings"):
+        Ablation("a", DOC, "", arms, "a")
+
+
+def test_arms_that_a_scale_makes_the_same_are_named():
+    plan = make_plan(sweep(ablations=(EPOCHS,)), {"pretrain.optim.epochs": 1, "pretrain.optim.warmup_epochs": 0})
+    assert remarks(plan) == ["epochs on d-motion: arms half and all come to the same runs at this scale"]
+    assert remarks(make_plan(sweep(ablations=(EPOCHS,)))) == []
+
+
+def test_a_ratio_that_the_grid_rounds_is_said():
+    def plan(*ratios):
+        return make_plan(sweep(ablations=(Ablation("r", DOC, "", grid_arms({"pretrain.mask.ratio": ratios}, "{ratio}"), "0.75"),)))
+
+    positions = quick("motion").grid.num_positions
+    assert positions == 16
+    assert remarks(plan(0.75, 0.9375)) == []
+    assert remarks(plan(0.99, 0.75, 0.95)) == [
+        "mask ratios that the grid rounds: 0.95 hides 0.938, 0.99 hides 0.938 of the cubes"
+    ]
 
 
 def test_the_plan_as_json_holds_every_run():

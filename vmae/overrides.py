@@ -1,0 +1,79 @@
+"""Whether a sweep's overrides reach its arms: an arm's own settings win, and an override that reaches none does nothing."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vmae.arms import Arm, value_at
+from vmae.errors import ConfigError
+from vmae.recipe import Recipe
+
+SEEDS = ("pretrain.seed", "finetune.seed")
+Question = tuple[str, Arm, str]  # ablation, arm, data set as tables call it
+
+
+def check_overrides(
+    settings: Mapping[str, Any], bases: Mapping[str, Recipe], asked: Iterable[Question], paper_names: Mapping[str, str], seed: int
+) -> tuple[str, ...]:
+    """Return one sentence for each override that some arms set themselves; ConfigError for one that changes no arm's runs.
+
+    Args:
+        bases: the recipes by data set, before the overrides.
+        paper_names: {data set: as the paper calls what it stands for}.
+    """
+    asked = list(asked)
+    sentences = []
+    for path in settings:
+        reached, overruled = _reach(path, settings, bases, asked, paper_names, seed)
+        if not reached:
+            kept = f"ablation {', '.join(overruled)}: each arm sets it" if overruled else "no arm has runs that it changes"
+            reason = "seeds are those of --seeds" if path in SEEDS else kept
+            raise ConfigError(f"--set {path}={settings[path]!r} would do nothing: {reason}")
+        if overruled:
+            arms = "; ".join(f"{ablation}: {', '.join(names)}" for ablation, names in overruled.items())
+            sentences.append(f"--set {path} does nothing to arms that set it themselves ({arms})")
+    return tuple(sentences)
+
+
+def _reach(
+    path: str,
+    settings: Mapping[str, Any],
+    bases: Mapping[str, Recipe],
+    asked: list[Question],
+    paper_names: Mapping[str, str],
+    seed: int,
+) -> tuple[bool, dict[str, list[str]]]:
+    """Return whether an override reaches any arm, and by ablation the arms that overrule it."""
+    others = {other: value for other, value in settings.items() if other != path}
+    given = {dataset: base.replace(settings) for dataset, base in bases.items()}
+    try:
+        without = {dataset: base.replace(others) for dataset, base in bases.items()}
+    except ConfigError:  # the others need it
+        return True, {}
+    reached, overruled = False, dict[str, list[str]]()
+    for ablation, arm, dataset in asked:
+        now = _resolved(arm, dataset, given, paper_names).with_seed(seed)
+        own, wanted = _value(now, path), value_at(given[dataset], path)
+        try:
+            is_moved = now.runs() != _resolved(arm, dataset, without, paper_names).with_seed(seed).runs()
+        except ConfigError:
+            is_moved = True
+        # The recipe's own value, said again, moves nothing and is still what was asked for.
+        if is_moved or (given == without and own == wanted):
+            reached = True
+        elif own not in (None, wanted):
+            names = overruled.setdefault(ablation, [])
+            names += [arm.name] if arm.name not in names else []
+    return reached, overruled
+
+
+def _resolved(arm: Arm, dataset: str, recipes: Mapping[str, Recipe], paper_names: Mapping[str, str]) -> Recipe:
+    by_paper_name = {paper_names.get(name, name): recipe for name, recipe in recipes.items()}
+    return recipes[dataset].replace(arm.resolved(recipes[dataset], by_paper_name))
+
+
+def _value(recipe: Recipe, path: str) -> Any:
+    """Return the value at a path, None also where the section is null, as from scratch."""
+    try:
+        return value_at(recipe, path)
+    except ConfigError:
+        return None
