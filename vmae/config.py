@@ -262,8 +262,9 @@ class FinetuneRun(Config):
                 self.parent.grid.check_places_of(self.grid)
         data = self.finetune.data
         if data.num_classes is None:
-            key = "labels" if isinstance(data, EmbeddedSet) else "num_classes"
-            raise ValueError(f"finetune.data.{key} is null: fine-tuning needs labels; allowed: {', '.join(LABEL_SETS)}")
+            is_embedded = isinstance(data, EmbeddedSet)
+            key, allowed = ("labels", ", ".join(LABEL_SETS)) if is_embedded else ("num_classes", "the number of the list's classes")
+            raise ValueError(f"finetune.data.{key} is null: fine-tuning needs labels; allowed: {allowed}")
         _check_videos("finetune", self.finetune.optim, self.finetune.num_videos, data.num_videos("train"))
         if self.finetune.mix.is_on and self.finetune.optim.batch_size * self.finetune.repeats % 2:
             raise ValueError(f"finetune.mix pairs clips: batch_size x repeats = {self.finetune.optim.batch_size} must be even")

@@ -66,6 +66,11 @@ class ListedSet(Config):
 
     def num_videos(self, split: str) -> int:
         """Return the videos of `split`; ValueError for an unknown one."""
+        if split not in self.counts and split in ("pretrain", "holdout"):
+            raise ValueError(
+                f"manifest {self.manifest} has no split {split!r}{near(split, self.counts)}; make lists that have it: "
+                f"vmae data prepare list {self.manifest} --format csv --holdout 100 --out OTHER.csv; it is in OTHER-pretrain.csv"
+            )
         return _count(self.counts, split, f"manifest {self.manifest}")
 
 

@@ -42,8 +42,11 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     seeds: list[int] = []
     try:
         for part in text.split(","):
-            first, _, last = part.partition("-")
-            seeds += range(int(first), min(int(last or first), int(first) + MAX_SEEDS) + 1)
+            first, dash, last = part.partition("-")
+            several = range(int(first), min(int(last if dash else first), int(first) + MAX_SEEDS) + 1)
+            if not several:
+                raise ValueError
+            seeds += several
     except ValueError:
         raise ConfigError(
             f"--seeds {text!r}: expected integers or ranges separated by commas, for example 0,1,2 or 0-9"

@@ -6,7 +6,7 @@ from sweeps.presets import quick
 from vmae.errors import ConfigError
 from vmae.grid import CubeGrid
 from vmae.recipe import Recipe, leaves, load_run, parse_setting, validate
-from vmae.sections import MaskConfig
+from vmae.sections import ListedSet, MaskConfig
 
 PAPER = CubeGrid()
 
@@ -77,6 +77,23 @@ def test_learned_positions_fit_the_grid_or_are_refused_before_any_training(grid,
         return
     with pytest.raises(ConfigError, match=r"encoder\.positions = 'learned' of a pre-training on .* allowed: the same"):
         learned.runs()
+
+
+LISTED = ListedSet(name="mine", list_sha256="0" * 64, manifest="mine.csv", counts={"train": 100, "test": 50})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"finetune.data": LISTED}, ["finetune.data.num_classes is null", "the number of the list's classes"]),
+        ({"pretrain.data": LISTED}, ["mine.csv has no split 'holdout'", "vmae data prepare list mine.csv --format csv --holdout"]),
+    ],
+)
+def test_a_list_of_ones_own_that_lacks_something_says_how_to_have_it(settings, words):
+    with pytest.raises(ConfigError) as caught:
+        quick("motion").replace(settings).runs()
+    for word in words:
+        assert word in str(caught.value)
 
 
 def test_a_field_of_an_absent_section():

@@ -77,6 +77,8 @@ def foreign(
 
     Example: vmae data prepare list train.csv val.csv --format videomae --root VIDEOS --out data/mine.csv
     """
+    if out.absolute() in [file.absolute() for file in files]:
+        raise DataError(f"--out {out} is the list itself; give another name")
     place = (root or (files[0] if files[0].is_dir() else files[0].parent)).absolute()
     listing = read_foreign(files, format, place, split, classes)
     _write(listing, place, out, ending, skip_absent, (holdout, heldout, seed))

@@ -4,6 +4,7 @@
     v2         `path label`, `path 0 -1`       OpenGVLab/VideoMAEv2: fine-tuning, pre-training
     mae_st     `path label`, `path,label`      facebookresearch/mae_st
     mmaction2  `path label`                    open-mmlab/mmaction2, VideoDataset
+    csv        `path,label,split` in columns   anything
     folders    train/CLASS/VIDEO, test/CLASS/VIDEO
 
 Numbers are taken from the end of a line, so paths may have spaces. Lists of folders of frames (`path start total label`,
@@ -15,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vmae.data.listing import ENDINGS, Entry, Listing, lines_of, without_ending
-from vmae.data.manifest import beside
+from vmae.data.manifest import beside, read_manifest
 from vmae.errors import DataError, near
 
 NUMBER = re.compile(r"(.+?)[ \t,;]+(-?\d+)")
-FORMATS = ("videomae", "v2", "mae_st", "mmaction2", "folders")
+FORMATS = ("videomae", "v2", "mae_st", "mmaction2", "csv", "folders")
 SPLIT_WORDS = {
     "pretrain": "pretrain",
     "unlabeled": "pretrain",
@@ -54,13 +55,36 @@ def read_foreign(places: Sequence[Path], format: str, root: Path, split: str | N
         if len(places) != 1 or classes_file:
             raise DataError("--format folders reads one folder; the class folders name the classes")
         return _folders(places[0])
+    if format == "csv" and split is not None:
+        raise DataError(f"--split {split!r}: a list of --format csv has a column for it")
     classes = tuple(line for _, line in lines_of(classes_file)) if classes_file else ()
+    if format == "csv":
+        return _columns(places, root, classes, classes_file)
     chosen = _without_copies([file for place in places for file in _lists_at(place)], split)
     entries = [_entry(line, where, format, root, word) for file, word in chosen.items() for where, line in lines_of(file)]
     if not entries:
         raise DataError(f"{', '.join(map(str, chosen))}: no video is listed")
     files = [*chosen, *([classes_file] if classes_file else [])]
     return Listing(entries, classes or _numbers(entries), files)
+
+
+def _columns(files: Sequence[Path], root: Path, classes: tuple[str, ...], classes_file: Path | None) -> Listing:
+    """Read csv files with columns path, label and split; `val` beside `test` is what settings are chosen on, alone it is `test`."""
+    rows = [(file, row) for file in files for row in read_manifest(file).rows]
+    words = {row.split: SPLIT_WORDS.get(row.split.lower()) for _, row in rows}
+    for file, row in rows:
+        if words[row.split] is None:
+            raise DataError(f"{file}: split {row.split!r} of {row.path!r}{near(row.split, SPLIT_WORDS)}")
+        if row.label is None and words[row.split] != "pretrain":
+            raise DataError(f"{file}: {row.path!r} has no label, and split {row.split!r} needs one")
+    if any(word.lower().startswith("test") for word in words):
+        words |= {word: "holdout" for word in words if word.lower().startswith("val")}
+    entries = [Entry((_below(root, Path(row.path)),), row.label, words[row.split] or "", str(file)) for file, row in rows]
+    return Listing(entries, classes or _numbers(entries), [*files, *([classes_file] if classes_file else [])])
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def _lists_at(place: Path) -> list[Path]:
@@ -115,9 +139,7 @@ def _entry(line: str, where: str, format: str, root: Path, split: str) -> Entry:
     label = numbers[0] if len(numbers) == 1 else None
     if split != "pretrain" and (label is None or label < 0):
         raise DataError(f"{where}: {line!r} has no label, and split {split!r} needs one")
-    place = Path(path)
-    names = place.relative_to(root).as_posix() if place.is_relative_to(root) else place.as_posix()
-    return Entry((names,), label if label is None or label >= 0 else None, split, where)
+    return Entry((_below(root, Path(path)),), label if label is None or label >= 0 else None, split, where)
 
 
 def _numbers(entries: Sequence[Entry]) -> tuple[str, ...]:

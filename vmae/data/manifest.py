@@ -6,6 +6,7 @@ listed: the list's hash is of path, label and split.
 """
 
 import csv
+import difflib
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from vmae.errors import DataError, near
 from vmae.files import write_atomic
 
 COLUMNS = ("path", "label", "split")
+SPLITS = ("pretrain", "train", "holdout", "test")  # those that runs read unless told otherwise
 FACTS: Mapping[str, type] = {
     "id": str,
     "frames": int,
@@ -152,7 +154,8 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
 
     Raises:
         DataError: with file and line: no file, missing column, no label, label that is no integer or outside the classes, a path
-            listed twice (in two splits it would leak), no video at all; another number of classes than are named beside it.
+            listed twice (in two splits it would leak), a split that is nearly a known word, no video at all; another
+            number of classes than are named beside it.
     """
     about = read_about(file)
     if num_classes and about.classes and num_classes != len(about.classes):
@@ -186,6 +189,8 @@ def _row(values: dict[str, str | None], where: str, num_classes: int | None, lab
     path, text, split = (values[column] for column in COLUMNS)
     if not path or not split:
         raise DataError(f"{where}: {'path' if not path else 'split'} is empty")
+    if meant := _mistyped(split):
+        raise DataError(f"{where}: split {split!r} would be read by no run. Did you mean {meant!r}? If not, choose another word")
     facts = {name: _fact(name, values[name], where) for name in FACTS if values.get(name)}
     if not text:
         if split in labelled_splits:
@@ -199,6 +204,13 @@ def _row(values: dict[str, str | None], where: str, num_classes: int | None, lab
         allowed = f"0 to {num_classes - 1}" if num_classes else "0 or more"
         raise DataError(f"{where}: label {label} of {path!r}; allowed: {allowed}")
     return VideoRow(path, label, split, facts)
+
+
+def _mistyped(split: str) -> str | None:
+    """Return the known split that a word of letters nearly is."""
+    if not split.isalpha() or split.startswith(SPLITS):  # `test2`, `training`: other words
+        return None
+    return next(iter(difflib.get_close_matches(split, SPLITS, n=1, cutoff=0.75)), None)
 
 
 def _fact(name: str, text: str | None, where: str) -> Any:

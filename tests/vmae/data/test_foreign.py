@@ -81,6 +81,61 @@ def test_lines_that_do_not_fit(format, line, words, tmp_path):
     assert words in str(caught.value)
 
 
+def videos(folder, **num_videos):
+    """Videos `SPLIT/I.mp4` and the lines `path,label,split` that name them."""
+    paths = [(split, f"{split}/{i}.mp4", i % 2) for split, count in num_videos.items() for i in range(count)]
+    for i, (_, path, _) in enumerate(paths):
+        put(folder / path, i)
+    return "path,label,split\n" + "".join(f"{path},{label},{split}\n" for split, path, label in paths)
+
+
+def test_a_csv_with_columns_becomes_the_lists_that_runs_read(tmp_path):
+    """Every line keeps its path, label and split; what runs need beside them, pretrain and holdout, is made."""
+    text = videos(tmp_path / "my videos", train=8, test=4)
+    write(tmp_path / "my videos" / "mine.csv", text)
+    words = ("prepare", "list", tmp_path / "my videos" / "mine.csv", "--format", "csv", "--holdout", 2)
+    command(*words, "--out", tmp_path / "data" / "mine.csv")
+    labelled, unlabelled = (read_manifest(tmp_path / "data" / f"mine{kind}.csv") for kind in ("", "-pretrain"))
+    assert labelled.counts() == {"train": 6, "holdout": 2, "test": 4}
+    assert unlabelled.counts() == {"pretrain": 6, "holdout": 2}
+    kept = {f"{row.path},{row.label},{'train' if row.split == 'holdout' else row.split}" for row in labelled.rows}
+    assert kept == set(text.splitlines()[1:])
+    assert all(labelled.absolute(row).is_file() for row in labelled.rows)
+    assert "is the list itself" in command(*words, "--out", tmp_path / "my videos" / "mine.csv", code=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "counts"),
+    [
+        ({"train": 6, "val": 3, "test": 4}, {"train": 6, "holdout": 3, "test": 4}),
+        ({"train": 6, "val": 3}, {"train": 6, "test": 3}),
+        ({"training": 6, "holdout": 2, "testing": 4}, {"train": 6, "holdout": 2, "test": 4}),
+    ],
+)
+def test_val_beside_test_is_for_choosing_and_alone_is_what_papers_report(tmp_path, given, counts):
+    file = write(tmp_path / "mine.csv", videos(tmp_path, **given))
+    made = prepare(foreign(tmp_path, "csv", places=[file]), VideoFiles(tmp_path), tmp_path / "out.csv")
+    assert made.labelled.counts() == counts
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        ("a.mp4,0,train\n", {}, "no column path, label, split"),
+        ("path,label,split\na.mp4,0,trian\n", {}, ":2: split 'trian' would be read by no run. Did you mean 'train'?"),
+        ("path,label,split\na.mp4,0,other\n", {}, "split 'other' of 'a.mp4'. Allowed: pretrain"),
+        ("path,label,split\na.mp4,,train\n", {}, "'a.mp4' has no label, and split 'train' needs one"),
+        ("path,label,split\na.mp4,cat,train\n", {}, ":2: label 'cat' of 'a.mp4' is not an integer"),
+        ("path,label,split\na.mp4,0,train\n", {"split": "train"}, "has a column for it"),
+    ],
+)
+def test_columns_that_do_not_fit(tmp_path, text, options, words):
+    file = write(tmp_path / "mine.csv", text)
+    with pytest.raises(DataError) as caught:
+        foreign(tmp_path, "csv", places=[file], **options)
+    assert words in str(caught.value)
+
+
 def test_the_split_of_a_list_is_told_by_its_name_or_by_hand(tmp_path):
     file = write(tmp_path / "kinetics.csv", "a.mp4 1\n")
     with pytest.raises(DataError, match="its name tells no split; say which with --split pretrain"):
