@@ -9,6 +9,7 @@ from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set,
 from sweeps.commands.show import console, print_plan
 from sweeps.scales import ON_GPUS, missing_inputs
 from vmae.cli import exit_with_message
+from vmae.errors import ConfigError
 
 app = typer.Typer(
     help="Declared sweeps: look at one (plan), run what is missing of it (submit), see where it stands (status).\n\n"
@@ -20,9 +21,13 @@ app = typer.Typer(
 
 @app.command("list")
 def list_sweeps() -> None:
-    """List the declared sweeps."""
+    """List the declared sweeps; in the row of one that cannot be read, why."""
     for name in registry.names():
-        console.print(f"{name:<12} {registry.load(name).purpose}")
+        try:
+            words = registry.load(name).purpose
+        except ConfigError as error:
+            words = f"error: {error}"
+        console.print(f"{name:<12} {words}", markup=False)
 
 
 @app.command()

@@ -1,14 +1,17 @@
 """Finds sweeps by name: each module of this folder that declares `SWEEP`."""
 
 import importlib
+import traceback
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from sweeps.declared import Declaration
 from sweeps.scales import PRESETS
 from vmae.errors import ConfigError, near
 from vmae.study import Sweep
 
+ROOT = Path(__file__).parent.parent
 NOT_DECLARATIONS = {"__init__", "__main__", "declared", "paper", "paper_values", "presets", "registry", "scales"}
 
 
@@ -27,11 +30,29 @@ def split_name(name: str, known: Collection[str] | None = None) -> tuple[str, st
     return (module, ending) if module in (names() if known is None else known) and ending in PRESETS else (name, None)
 
 
+def declared(module: str, what: str) -> Any:
+    """Import a module and return what it declares; ConfigError names file and line of whatever is wrong in it."""
+    try:
+        return getattr(importlib.import_module(module), what)
+    except Exception as error:
+        words = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{_place(error, module)}: {words}") from None
+
+
+def _place(error: Exception, module: str) -> str:
+    """Return file and line of the declaration that was being read: of the last one, where they import each other."""
+    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
+    lines += [(error.filename, error.lineno)] if isinstance(error, SyntaxError) else []
+    own = [(Path(file), line) for file, line in lines if file and Path(file).parent.name in ("sweeps", "searches", "ablations")]
+    file, line = own[-1] if own else (ROOT / f"{module.replace('.', '/')}.py", 1)
+    return f"{file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}:{line}"
+
+
 def load(name: str, preset: str | None = None) -> Sweep:
     """Import a sweep, which checks its declarations, at a preset (None: its own, or the default one).
 
     Raises:
-        ConfigError: unknown name or preset, with the near word; a preset for a sweep that has only one.
+        ConfigError: a file that cannot be imported, with its line; unknown name or preset, with the near word; a preset for a sweep that has only one.
     """
     name, ending = split_name(name)
     if ending and preset not in (None, ending):
@@ -39,7 +60,7 @@ def load(name: str, preset: str | None = None) -> Sweep:
     preset = preset or ending
     if name not in names():
         raise ConfigError(f"no sweep {name!r}{near(name, names())}")
-    sweep: Sweep | Declaration = importlib.import_module(f"sweeps.{name}").SWEEP
+    sweep: Sweep | Declaration = declared(f"sweeps.{name}", "SWEEP")
     if isinstance(sweep, Declaration):
         return sweep.at(preset)
     if preset not in (None, sweep.preset):

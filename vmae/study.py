@@ -44,6 +44,7 @@ class Ablation:
 
     def __post_init__(self) -> None:
         """Refuse double and copied arms, an absent baseline and a docstring without its three parts."""
+        _check_doc(f"ablation {self.name}", self.doc)
         names = [arm.name for arm in self.arms]
         for one, other in _side_by_side(self.arms):
             if one.name == other.name:
@@ -103,6 +104,10 @@ class Sweep:
     stands_for: Mapping[str, str] = field(default_factory=dict)
     preset: str = ""
     spread: Literal["own", "pooled"] = "own"
+
+    def __post_init__(self) -> None:
+        """Refuse a sweep that does not say what it is for."""
+        _check_doc(f"sweep {self.name}", self.doc)
 
     @property
     def purpose(self) -> str:
@@ -254,6 +259,11 @@ def _refuse_seeds(settings: Mapping[str, Any], who: str) -> None:
         section, _, field_name = path.rpartition(".")
         if field_name == "seed" and section.rpartition(".")[2] in SEEDED:
             raise ConfigError(f"{path} would do nothing: {who} which seeds each run has")
+
+
+def _check_doc(what: str, doc: str | None) -> None:
+    if not (doc or "").strip():
+        raise ConfigError(f"{what}: its file has no docstring, whose first line says what it asks")
 
 
 def _side_by_side(arms: Sequence[Arm]) -> Iterator[tuple[Arm, Arm]]:

@@ -1,13 +1,12 @@
 """A search: one study per cell of an ablation, each with the same space, sampler and budget; checked before anything runs."""
 
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweeps.registry import split_name
+from sweeps.registry import declared, split_name
 from sweeps.scales import DEFAULT, scale
 from sweeps.searching.space import Space, check_space, enumerated
 from vmae.arms import value_at
@@ -204,5 +203,5 @@ def load(name: str, preset: str | None = None, trials: int | None = None) -> Ask
         name, preset = module, ending
     if name not in known:
         raise ConfigError(f"no search {name!r}{near(name, known)}")
-    search: Search = importlib.import_module(f"sweeps.searches.{name}").SEARCH
+    search: Search = declared(f"sweeps.searches.{name}", "SEARCH")
     return search.at(preset, trials)

@@ -1,12 +1,17 @@
 """Every declaration loads, checks, and says its question; names are the files'."""
 
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import ablations
+import sweeps
 from sweeps import registry
+from sweeps.__main__ import app
+from sweeps.commands.options import parse_seeds
 from vmae.errors import ConfigError
 from vmae.study import make_plan
 
@@ -30,6 +35,64 @@ def test_a_sweep_plans(name):
     assert sweep.name == name
     assert sweep.purpose
     assert plan.runs
+
+
+@pytest.fixture
+def declare(monkeypatch, tmp_path):
+    """A sweep of this name and text, as if its file lay beside the others."""
+
+    def write(name, text):
+        folder = tmp_path / "sweeps"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(text)
+        monkeypatch.setattr(sweeps, "__path__", [*sweeps.__path__, str(folder)])
+        known = registry.names()
+        monkeypatch.setattr(registry, "names", lambda: sorted([*known, name]))
+
+    yield write
+    for name in [name for name in sys.modules if name.startswith("sweeps.toys")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('"""Toys."""\n\nfrom ablations import mask_ration\n', "sweeps/toys.py:3: ImportError: cannot import name 'mask_ration'"),
+        ('"""Toys."""\n\nSWEEP = (\n', "sweeps/toys.py:3: SyntaxError: '(' was never closed"),
+        ('"""Toys."""\n', "sweeps/toys.py:1: AttributeError: module 'sweeps.toys' has no attribute 'SWEEP'"),
+        (
+            "from ablations.mask_sampling import ABLATION\n\nSWEEP = ABLATION.only('tub 0.75')\n",
+            "sweeps/toys.py:3: ablation mask_sampling: no arm 'tub 0.75'. Did you mean 'tube 0.75'?",
+        ),
+        (
+            "from sweeps.presets import tiny\nfrom vmae.study import Sweep\n"
+            "SWEEP = Sweep('toys', __doc__, (), {'d': tiny('motion')}, (0,))\n",
+            "sweeps/toys.py:3: sweep toys: its file has no docstring",
+        ),
+    ],
+)
+def test_a_broken_declaration_says_its_line_and_hides_no_other(declare, text, words):
+    declare("toys", text)
+    with pytest.raises(ConfigError) as caught:
+        registry.load("toys")
+    assert words in str(caught.value)
+    done = CliRunner().invoke(app, ["list"])
+    assert done.exit_code == 0, done.exception
+    rows = dict(line.split(maxsplit=1) for line in done.output.splitlines())
+    assert set(rows) == set(registry.names())
+    assert words in rows["toys"]
+    assert rows["smoke"] == registry.load("smoke").purpose
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("0", (0,)), ("0,4-6", (0, 4, 5, 6)), ("3-3", (3,))])
+def test_seeds_are_lists_and_ranges(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["0-", "-3", "", "0,,1", "3-1", "0,3-1", "a"])
+def test_seeds_that_are_half_said_are_refused(text):
+    with pytest.raises(ConfigError, match="for example 0,1,2 or 0-9"):
+        parse_seeds(text)
 
 
 def test_unknown_names_get_the_near_one():
