@@ -148,6 +148,9 @@ def test_ctrl_c_saves_and_submit_goes_on(fresh, eager_profile):
     text, _ = process.communicate(timeout=100)
     assert "stopping: running runs save first" in text
     assert "SIGTERM at step" in text
+    (log,) = (log.read_text() for log in fresh.store.jobs.glob("*_log.out") if "SIGTERM at step" in log.read_text())
+    assert "Traceback" not in log, "stopping is no crash"
+    assert "ERROR" not in log
     assert process.returncode == 1
     assert "smoke: 6 done, 6 missing" in fresh.run(*words)
 

@@ -47,11 +47,15 @@ class RunJob:
     code: str | None = None
 
     def __call__(self) -> None:
-        """Run the chain in this process; under SLURM it does not return."""
+        """Run the chain in this process; under SLURM it does not return, and elsewhere not if it is interrupted."""
         # From the first line: the imports that follow take seconds, and a signal in them must not be lost.
         with stop_flag() as stop:
             if not allocation.in_job():
-                self._work(stop, None)
+                try:
+                    self._work(stop, None)
+                except Interrupted as error:  # submitit logs an exception as a crash, and this is none
+                    print(error, flush=True)
+                    sys.exit(INTERRUPTED)
                 return
             task = allocation.task()
             code = _exit_status(lambda: self._work(stop, task))
