@@ -147,7 +147,8 @@ def export(
     file = to or Path(__file__).parent.parent / f"{winners_of(asked.name)}.py"
     if file.exists():
         raise RunDirError(f"{file} is there already; remove it, or choose another file with --to")
-    file.write_text(declaration(store.read_search(asked.name), store), encoding="utf-8")
+    module = asked.search.name if asked.search.recipes else ""
+    file.write_text(declaration(store.read_search(asked.name), store, module), encoding="utf-8")
     console.print(f"{file}: python -m sweeps submit {file.stem}", markup=False)
 
 

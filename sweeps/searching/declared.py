@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.registry import declared, split_name
-from sweeps.scales import DEFAULT, scale
+from sweeps.scales import DEFAULT, Scale, scale
 from sweeps.searching.space import Space, check_space, enumerated
 from vmae.arms import value_at
 from vmae.config import EvaluateRun, Run
@@ -50,6 +50,8 @@ class Search:
         split: what it is measured on: held out from training, and never the reported list.
         seed: of the sampler; `run_seed` is that of every trial's run.
         winner_seeds: fresh ones for the winner and the shared recipe.
+        recipes: {data set as tables call it: base recipe} instead of the presets', for lists of one's own.
+        stands_for: as of `Sweep`, of `recipes`.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Search:
     run_seed: int = 0
     winner_seeds: tuple[int, ...] = (10, 11, 12)
     default: str = DEFAULT
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    stands_for: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def purpose(self) -> str:
@@ -81,8 +85,16 @@ class Search:
         except ConfigError as error:
             raise ConfigError(f"search {self.name}: {error}") from None
 
+    def scale(self, preset: str) -> Scale:
+        """Return the recipes that it searches with; ConfigError for a preset that does not go with its own."""
+        if not self.recipes:
+            return scale(preset)
+        if preset != self.default:
+            raise ConfigError(f"it has recipes of its own, so no preset {preset!r}; leave --preset out")
+        return Scale(self.recipes, self.stands_for)
+
     def _cells(self, preset: str) -> list[SearchedCell]:
-        at = scale(preset)
+        at = self.scale(preset)
         self._check()
         recipes = {at.stands_for.get(dataset, dataset): recipe for dataset, recipe in at.recipes.items()}
         cells = []

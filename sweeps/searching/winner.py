@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.scales import scale
+from sweeps.searching.declared import Search
 from vmae.arms import Arm
 from vmae.errors import ConfigError, RunDirError
 from vmae.runs import Store, winners_of
@@ -16,18 +17,19 @@ Selected by {metric} on {split}, {num_trials} trials per cell, sampler {sampler}
 Code of the winning runs: {commits}.
 """
 
-from sweeps.searching.winner import tuned_sweep
+{imports}from sweeps.searching.winner import tuned_sweep
 
 WINNERS = {winners}
-SWEEP = tuned_sweep(__doc__, {name}, {preset}, {seeds}, WINNERS)
+SWEEP = tuned_sweep(__doc__, {name}, {preset}, {seeds}, WINNERS{own})
 '''
 
 
-def declaration(summary: Mapping[str, Any], store: Store) -> str:
+def declaration(summary: Mapping[str, Any], store: Store, module: str = "") -> str:
     """Return the text of the file; RunDirError while trials are open or where a cell has no completed one.
 
     Args:
         store: where the winning runs' results say which code they are of.
+        module: of the search in sweeps/searches, if it has recipes of its own.
     """
     winners = []
     for cell in summary["cells"]:
@@ -50,6 +52,8 @@ def declaration(summary: Mapping[str, Any], store: Store) -> str:
         name=_literal(winners_of(summary["search"])),
         preset=_literal(summary["preset"]),
         seeds=tuple(summary["winner_seeds"]),
+        imports=f"from sweeps.searches.{module} import SEARCH\n" if module else "",
+        own=", SEARCH" if module else "",
     )
 
 
@@ -65,9 +69,11 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
-def tuned_sweep(doc: str, name: str, preset: str, seeds: tuple[int, ...], winners: list[dict[str, Any]]) -> Sweep:
-    """Return the sweep: an ablation per searched cell, whose baseline is the shared recipe."""
-    at = scale(preset)
+def tuned_sweep(
+    doc: str, name: str, preset: str, seeds: tuple[int, ...], winners: list[dict[str, Any]], search: Search | None = None
+) -> Sweep:
+    """Return the sweep: an ablation per searched cell, whose baseline is the shared recipe; `search`: whose recipes are used."""
+    at = search.scale(preset) if search else scale(preset)
     if unknown := sorted({w["dataset"] for w in winners} - set(at.recipes)):
         raise ConfigError(f"sweep {name}: preset {preset} has no data set {', '.join(unknown)}")
     ablations = []

@@ -4,6 +4,8 @@ import json
 import socket
 import sys
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT
@@ -13,6 +15,7 @@ from sweeps.searching.coordinator import Coordinator
 from sweeps.searching.declared import chain_of, load
 from sweeps.searching.journal import open_database, recover_tail
 from sweeps.searching.space import Choice, Range
+from vmae.arms import Arm
 from vmae.claim import process_identity
 from vmae.errors import ConfigError, Interrupted, RunDirError
 from vmae.identity import run_id
@@ -279,6 +282,29 @@ def test_the_winner_is_a_sweep_with_fresh_seeds_on_the_reported_list(store):
     tuned = made.runs[made.cells[1].replicates[10]["finetune"]]
     best = summary["cells"][0]["trials"][summary["cells"][0]["best"]]
     assert tuned.finetune.optim.base_lr == best["params"][LR]
+
+
+def test_a_search_with_recipes_of_its_own_needs_no_preset_and_neither_do_its_winners(store, monkeypatch):
+    from sweeps.presets import tiny
+    from sweeps.searching.winner import declaration
+    from vmae.study import Ablation, make_plan
+
+    recipe = tiny("motion").replace({"grid.patch_px": 16, "pretrain.mask.ratio": 0.75})
+    ablation = Ablation("mine", "Which?\n\nExpected: any.\n\nCost: none.", "none", (Arm("random", {"pretrain.mask.kind": "random"}),), "random")
+    own = replace(search(trials=3), ablation=ablation, recipes={"mine": recipe}, datasets=())
+    wanted = own.at(None)
+    assert [cell.name for cell in wanted.cells] == ["mine/random"]
+    assert wanted.cells[0].recipe.grid == recipe.grid, "not the preset's"
+    with pytest.raises(ConfigError, match="recipes of its own, so no preset 'proxy'"):
+        own.at("proxy")
+    carry_out(store, wanted)
+    text = declaration(store.read_search(wanted.name), store, "pretended")
+    monkeypatch.setitem(sys.modules, "sweeps.searches.pretended", SimpleNamespace(SEARCH=own))
+    scope: dict = {"__doc__": "Winners."}
+    exec(compile(text, "tuned_pretended.py", "exec"), scope)
+    made = make_plan(scope["SWEEP"])
+    assert {cell.dataset for cell in made.cells} == {"mine"}
+    assert {run.grid for run in made.runs.values()} == {recipe.grid}
 
 
 def test_an_open_search_is_not_exported(store):
