@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeps.declared import Declaration
 from sweeps.scales import PRESETS
-from vmae.errors import ConfigError, near
+from vmae.errors import ConfigError, VmaeError, near
 from vmae.study import Sweep
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +35,7 @@ def declared(module: str, what: str) -> Any:
     try:
         return getattr(importlib.import_module(module), what)
     except Exception as error:
-        words = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        words = str(error) if isinstance(error, VmaeError) else f"{type(error).__name__}: {error}"
         raise ConfigError(f"{_place(error, module)}: {words}") from None
 
 

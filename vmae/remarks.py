@@ -16,7 +16,7 @@ def _twins(plan: Plan) -> list[str]:
     for cell in plan.cells:
         found.setdefault((cell.ablation, cell.dataset, cell.cell_id), []).append(cell.arm)
     return [
-        f"{ablation} on {dataset}: arms {' and '.join(arms)} come to the same runs at this scale"
+        f"{ablation} on {dataset}: arms {' and '.join(arms)} come to the same runs"
         for (ablation, dataset, _), arms in found.items()
         if len(arms) > 1
     ]

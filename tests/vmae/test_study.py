@@ -138,7 +138,7 @@ def test_a_copied_arm_is_refused():
 
 def test_arms_that_a_scale_makes_the_same_are_named():
     plan = make_plan(sweep(ablations=(EPOCHS,)), {"pretrain.optim.epochs": 1, "pretrain.optim.warmup_epochs": 0})
-    assert remarks(plan) == ["epochs on d-motion: arms half and all come to the same runs at this scale"]
+    assert remarks(plan) == ["epochs on d-motion: arms half and all come to the same runs"]
     assert remarks(make_plan(sweep(ablations=(EPOCHS,)))) == []
 
 
