@@ -42,8 +42,8 @@ def declared(module: str, what: str) -> Any:
 def _place(error: Exception, module: str) -> str:
     """Return file and line of the declaration that was being read: of the last one, where they import each other."""
     lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
-    lines += [(error.filename, error.lineno)] if isinstance(error, SyntaxError) else []
-    own = [(Path(file), line) for file, line in lines if file and Path(file).parent.name in ("sweeps", "searches", "ablations")]
+    lines += [(error.filename or "", error.lineno)] if isinstance(error, SyntaxError) else []
+    own = [(Path(file), line) for file, line in lines if Path(file).parent.name in ("sweeps", "searches", "ablations")]
     file, line = own[-1] if own else (ROOT / f"{module.replace('.', '/')}.py", 1)
     return f"{file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}:{line}"
 
@@ -52,7 +52,8 @@ def load(name: str, preset: str | None = None) -> Sweep:
     """Import a sweep, which checks its declarations, at a preset (None: its own, or the default one).
 
     Raises:
-        ConfigError: a file that cannot be imported, with its line; unknown name or preset, with the near word; a preset for a sweep that has only one.
+        ConfigError: a file that cannot be imported, with its line; unknown name or preset, with the near word; a preset for a
+            sweep that has only one.
     """
     name, ending = split_name(name)
     if ending and preset not in (None, ending):

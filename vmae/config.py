@@ -262,8 +262,8 @@ class FinetuneRun(Config):
                 self.parent.grid.check_places_of(self.grid)
         data = self.finetune.data
         if data.num_classes is None:
-            is_embedded = isinstance(data, EmbeddedSet)
-            key, allowed = ("labels", ", ".join(LABEL_SETS)) if is_embedded else ("num_classes", "the number of the list's classes")
+            own = ("num_classes", "the number of the list's classes")
+            key, allowed = ("labels", ", ".join(LABEL_SETS)) if isinstance(data, EmbeddedSet) else own
             raise ValueError(f"finetune.data.{key} is null: fine-tuning needs labels; allowed: {allowed}")
         _check_videos("finetune", self.finetune.optim, self.finetune.num_videos, data.num_videos("train"))
         if self.finetune.mix.is_on and self.finetune.optim.batch_size * self.finetune.repeats % 2:

@@ -1,4 +1,4 @@
-"""What the reader of a plan should know and its tables do not say: overrides without effect, arms that are one, rounded ratios."""
+"""What a plan's tables do not say and its reader should know: overrides without effect, arms that are one, rounded ratios."""
 
 from vmae.config import PretrainConfig, PretrainRun
 from vmae.study import Plan

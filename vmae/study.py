@@ -248,8 +248,8 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
             cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), plain(chosen), replicates))
     overruled: tuple[str, ...] = ()
     if settings:
-        asked = [(ablation.name, arm, dataset) for dataset in recipes for ablation, arm in sweep.asked_on(dataset)]
-        overruled = check_overrides(settings, sweep.recipes, asked, sweep.stands_for, sweep.seeds[0])
+        questions = [(ablation.name, arm, dataset) for dataset in recipes for ablation, arm in sweep.asked_on(dataset)]
+        overruled = check_overrides(settings, sweep.recipes, questions, sweep.stands_for, sweep.seeds[0])
     return Plan(sweep, tuple(cells), runs, num_declared, parents, settings or {}, overruled)
 
 

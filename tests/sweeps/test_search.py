@@ -290,7 +290,9 @@ def test_a_search_with_recipes_of_its_own_needs_no_preset_and_neither_do_its_win
     from vmae.study import Ablation, make_plan
 
     recipe = tiny("motion").replace({"grid.patch_px": 16, "pretrain.mask.ratio": 0.75})
-    ablation = Ablation("mine", "Which?\n\nExpected: any.\n\nCost: none.", "none", (Arm("random", {"pretrain.mask.kind": "random"}),), "random")
+    ablation = Ablation(
+        "mine", "Which?\n\nExpected: any.\n\nCost: none.", "none", (Arm("random", {"pretrain.mask.kind": "random"}),), "random"
+    )
     own = replace(search(trials=3), ablation=ablation, recipes={"mine": recipe}, datasets=())
     wanted = own.at(None)
     assert [cell.name for cell in wanted.cells] == ["mine/random"]

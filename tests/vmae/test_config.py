@@ -86,7 +86,10 @@ LISTED = ListedSet(name="mine", list_sha256="0" * 64, manifest="mine.csv", count
     ("settings", "words"),
     [
         ({"finetune.data": LISTED}, ["finetune.data.num_classes is null", "the number of the list's classes"]),
-        ({"pretrain.data": LISTED}, ["mine.csv has no split 'holdout'", "vmae data prepare list mine.csv --format csv --holdout"]),
+        (
+            {"pretrain.data": LISTED},
+            ["mine.csv has no split 'holdout'", "vmae data prepare list mine.csv --format csv --holdout"],
+        ),
     ],
 )
 def test_a_list_of_ones_own_that_lacks_something_says_how_to_have_it(settings, words):

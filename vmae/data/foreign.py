@@ -69,7 +69,7 @@ def read_foreign(places: Sequence[Path], format: str, root: Path, split: str | N
 
 
 def _columns(files: Sequence[Path], root: Path, classes: tuple[str, ...], classes_file: Path | None) -> Listing:
-    """Read csv files with columns path, label and split; `val` beside `test` is what settings are chosen on, alone it is `test`."""
+    """Read csv files with columns path, label and split; `val` is `test`, but beside a `test` what settings are chosen on."""
     rows = [(file, row) for file in files for row in read_manifest(file).rows]
     words = {row.split: SPLIT_WORDS.get(row.split.lower()) for _, row in rows}
     for file, row in rows:
