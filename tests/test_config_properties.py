@@ -49,7 +49,8 @@ def test_ids_are_equal_exactly_where_the_settings_are(changes, others):
 def test_what_is_not_refused_can_be_planned(changes, seeds):
     if made(changes) is None or any(path.endswith(".seed") for path in changes):
         return  # a seed is the plan's to set
-    ablation = Ablation("any", DOC, "none", (Arm("as it is", {}), Arm("changed", changes)), "as it is", ("SSV2",))
+    arms = (Arm("as it is", {}), *([Arm("changed", changes)] if changes else []))
+    ablation = Ablation("any", DOC, "none", arms, "as it is", ("SSV2",))
     plan = make_plan(Sweep("any", "Any.", (ablation,), {"d": BASE}, tuple(sorted(seeds)), {"d": "SSV2"}, "tiny"))
     order = list(plan.runs)
     assert all(order.index(parent) < order.index(child) for child, parent in plan.parents.items() if parent)
