@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from vmae import allocation
 from vmae.claim import Claim, read_json
 from vmae.config import Run
 from vmae.errors import ConfigError, ResultsError, RunDirError
