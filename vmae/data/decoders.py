@@ -22,6 +22,11 @@ MAX_KEPT_BYTES = 256 * 2**20  # of a file's packets, or of decoded pictures; bey
 MAX_SIDE_PX = 8192  # a damaged header can promise pictures that no memory holds
 # One packet, one picture: where that holds, frame numbers follow from the packets' times alone.
 ONE_PICTURE_PER_PACKET = {"h264", "hevc", "av1", "vp9", "mjpeg", "png", "ffv1", "rawvideo", "prores"}
+INTRA_ONLY = {"mjpeg", "png", "ffv1", "rawvideo", "prores"}
+# Where decord gives the frames asked for, as far as a header tells. Elsewhere (mpeg4 and h263 with B-frames, mpeg1, mpeg2, open
+# groups of HEVC, anything in avi or ts) it gives neighbouring ones and says nothing.
+DECORD_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4, mov", "matroska,webm": "mkv, webm"}
+DECORD_CODECS = ("h264", "vp8", "vp9")
 
 
 def check_count(path: Path | str, count: int, promised: int) -> None:
@@ -47,11 +52,16 @@ class Reader(Protocol):
 
 
 class DecordReader:
-    """Through decord; no frame is repeated where one cannot be decoded (`fault_tol`)."""
+    """Through decord; no frame is repeated where one cannot be decoded (`fault_tol`).
+
+    DataError for kinds of files of which it is known to give other frames than were asked for. H.264 with open groups of pictures,
+    which no header tells, is not noticed: there too it can give neighbouring frames.
+    """
 
     def __init__(self, path: Path) -> None:
         import decord  # imported late: loading it before torch in a parent of workers can freeze them (decord issue 251)
 
+        _check_decord_is_exact(path)
         self._video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1, fault_tol=1)
 
     def __len__(self) -> int:
@@ -67,6 +77,20 @@ class DecordReader:
     def close(self) -> None:
         """Give back what it holds."""
         del self._video
+
+
+def _check_decord_is_exact(path: Path) -> None:
+    import av
+
+    with av.open(str(path), metadata_errors="ignore") as container:
+        if not container.streams.video:
+            raise DataError(f"{path}: no video stream")
+        codec, form = container.streams.video[0].codec_context.name, container.format.name
+    if codec not in DECORD_CODECS or form not in DECORD_CONTAINERS:
+        raise DataError(
+            f"{path}: {codec} in {form}, of which decord can give wrong frames; it is used for {', '.join(DECORD_CODECS)} "
+            f"in {', '.join(DECORD_CONTAINERS.values())}; take decode_backend = 'pyav'"
+        )
 
 
 class TorchcodecReader:
@@ -97,7 +121,7 @@ class PyavReader:
 
     The packets are listed once, without decoding; their times in order number the frames. Decoding starts at the last key frame
     before the first one wanted, and pictures that neither are wanted nor help to predict others are left out. Files whose packets
-    do not tell their frames (old avi, mpeg) are decoded from the start, once.
+    do not tell their frames (avi, which has no times of presentation; mpeg) are decoded from the start, once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,7 +137,8 @@ class PyavReader:
         self._times: list[int] = []
         self._key_times: list[tuple[int, int]] = []  # time and position among the packets, in order of time
         self._pictures: list[VideoFrame] | None = None
-        self._is_listed = self._codec.name in ONE_PICTURE_PER_PACKET and self._list_packets()
+        listable = INTRA_ONLY if self._container.format.name == "avi" else ONE_PICTURE_PER_PACKET  # avi: pts are made up
+        self._is_listed = self._codec.name in listable and self._list_packets()
         if not self._is_listed:
             self._packets = None
             self._count = self._count_pictures()

@@ -121,12 +121,19 @@ def bench_command(
     counts = manifest.counts()
     split = split or max(counts, key=lambda name: counts[name])
     needed = clips_per_s or demand(model, gpu, size_px, frames)
-    speeds = list(_speeds(manifest, split, (frames, stride), size_px, seconds))
-    for line in report(speeds, needed, size_px):
+    found = list(_speeds(manifest, split, (frames, stride), size_px, seconds))
+    speeds = [speed for speed in found if isinstance(speed, Speed)]
+    refused = [str(error) for error in found if isinstance(error, DataError)]
+    if not speeds:
+        raise DataError(refused[0])
+    for line in (*refused, *report(speeds, needed, size_px)):
         typer.echo(line)
 
 
-def _speeds(manifest: Manifest, split: str, reading: tuple[int, int], size_px: int, seconds: float) -> Iterator[Speed]:
+def _speeds(
+    manifest: Manifest, split: str, reading: tuple[int, int], size_px: int, seconds: float
+) -> Iterator[Speed | DataError]:
+    """Yield the speed of each way of reading, or why a decoder reads none of the videos."""
     rows = manifest.select(split)
     reasons = reasons_of(manifest, rows)
     healthy = tuple(row for position, row in enumerate(rows) if position not in reasons)
@@ -137,8 +144,11 @@ def _speeds(manifest: Manifest, split: str, reading: tuple[int, int], size_px: i
     for backend in ["auto"] if is_packed else available_backends():
         source = open_frames(replace(manifest, rows=healthy), split, cache_dir=None, backend=backend)
         name = "packed frames" if is_packed else backend_version(backend)
-        for num_clips in (1, 4):
-            yield measure(source, f"{name}, {num_clips} per opening", videos, (*reading, size_px), num_clips, seconds)
+        try:
+            for num_clips in (1, 4):
+                yield measure(source, f"{name}, {num_clips} per opening", videos, (*reading, size_px), num_clips, seconds)
+        except DataError as error:
+            yield DataError(f"{name}: {error}")
 
 
 def report(speeds: Sequence[Speed], needed: float, size_px: int) -> Iterator[str]:

@@ -1,6 +1,8 @@
-"""Frames of a video file, exactly the ones asked for, through decord, PyAV or torchcodec behind one function.
+"""Frames of a video file, exactly the ones asked for, through PyAV, decord or torchcodec behind one function.
 
-Every failure is one DataError with the file and the reason; a frame is never silently repeated, as decord does by default.
+PyAV is exact on every kind of file that the tests know; decord on H.264 with closed groups of pictures, VP8 and VP9 in mp4, mov, mkv
+and webm, and refused elsewhere. Every failure is one DataError with the file and the reason; a frame is never silently repeated, as
+decord does by default.
 """
 
 import functools
@@ -15,7 +17,7 @@ import numpy as np
 from vmae.data.decoders import READERS, Reader
 from vmae.errors import DataError, near
 
-PACKAGES = {"decord": "decord", "pyav": "av", "torchcodec": "torchcodec"}
+PACKAGES = {"pyav": "av", "decord": "decord", "torchcodec": "torchcodec"}
 Choose = Callable[[int], np.ndarray]
 Value = TypeVar("Value")
 
@@ -39,14 +41,14 @@ def available_backends() -> tuple[str, ...]:
 
 
 def resolve_backend(backend: str) -> str:
-    """Return what `auto` stands for (decord where its wheel exists, PyAV for files that it cannot read), or check the one named.
+    """Return what `auto` stands for (PyAV, and decord where its wheel exists for what PyAV cannot read), or check the one named.
 
     >>> resolve_backend("auto")  # doctest: +SKIP
-    'decord,pyav'
+    'pyav,decord'
     """
     available = available_backends()
     if backend == "auto":
-        return ",".join(name for name in ("decord", "pyav") if name in available)
+        return ",".join(name for name in ("pyav", "decord") if name in available)
     for name in backend.split(","):
         if name not in available:
             raise DataError(f"decode backend {name!r}{near(name, ['auto', *available])}")

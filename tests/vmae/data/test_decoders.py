@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from miniatures import scene, write_video
+from miniatures import command, scene, write_video
 
 from vmae.data.decoders import READERS, PyavReader
+from vmae.data.manifest import VideoRow, write_manifest
 from vmae.data.video import OwnDecoder, available_backends, num_frames, read_clips, read_frames, read_video, resolve_backend
 from vmae.errors import DataError
 
@@ -23,6 +24,12 @@ KINDS = {  # ending, codec, options: closed and open groups of pictures, B-frame
     "vp9": ("webm", "libvpx-vp9", {"g": "10", "deadline": "realtime", "cpu-used": "8"}),
     "vp8": ("webm", "libvpx", {"g": "10", "auto-alt-ref": "1", "lag-in-frames": "8", "deadline": "good"}),
     "xvid": ("avi", "mpeg4", {"g": "12", "bf": "2"}),
+    "xvid without B": ("avi", "mpeg4", {"g": "12", "bf": "0"}),
+    "mpeg4": ("mp4", "mpeg4", {"g": "12", "bf": "2"}),
+    "h264 avi": ("avi", "libx264", {"g": "12", "bf": "2"}),
+    "h264 ts": ("ts", "libx264", {"g": "12", "bf": "2"}),
+    "ffv1 avi": ("avi", "ffv1", {"g": "1"}),
+    "hevc": ("mp4", "libx265", {"g": "12", "x265-params": "log-level=none"}),
     "mpeg2": ("mpg", "mpeg2video", {"g": "12", "bf": "2"}),
 }
 
@@ -43,20 +50,35 @@ def files(tmp_path_factory):
     return made
 
 
+@pytest.mark.parametrize("backend", ["pyav", "auto"])
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
-def test_pyav_at_any_frames_is_decoding_in_order(files, kind, data):
+def test_pyav_at_any_frames_is_decoding_in_order(files, kind, backend, data):
     path, frames = files[kind]
     wanted = data.draw(st.lists(st.lists(st.integers(0, len(frames) - 1), min_size=4, max_size=4), min_size=1, max_size=3))
-    clips = read_clips(path, lambda length: np.array(wanted), "pyav")
+    clips = read_clips(path, lambda length: np.array(wanted), backend)
     np.testing.assert_array_equal(clips, frames[np.array(wanted)])
 
 
+@pytest.mark.parametrize("backend", ["pyav", "auto"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_number_of_frames_is_that_of_decoding_in_order(files, kind):
+def test_every_number_of_frames_is_that_of_decoding_in_order(files, kind, backend):
     path, frames = files[kind]
-    assert num_frames(path, "pyav") == len(frames)
+    assert num_frames(path, backend) == len(frames)
+
+
+@pytest.mark.skipif("decord" not in BACKENDS, reason="no wheel here")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "h264 open"])  # wrong, and no header tells
+def test_decord_by_name_gives_the_frame_or_refuses_the_kind_of_file(files, kind):
+    path, frames = files[kind]
+    if kind in ("h264", "h264 long", "intra", "vp9", "vp8"):
+        for number in (0, 7, 13, 29, 39):
+            read = read_frames(path, [number], "decord")[0].astype(int)
+            assert np.abs(read - frames).mean(axis=(1, 2, 3)).argmin() == number
+        return
+    with pytest.raises(DataError, match=r"of which decord can give wrong frames; .*take decode_backend = 'pyav'"):
+        num_frames(path, "decord")
 
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "pyav"])
@@ -70,6 +92,16 @@ def test_the_others_at_any_frame_are_themselves_in_order_and_close_to_pyav(files
     assert nearest.tolist() == list(range(len(frames))), "frame i is frame i"
     for numbers in ([0], [39], [13, 5, 29, 5], list(range(3, 40, 4))):
         np.testing.assert_array_equal(read_frames(path, numbers, backend), own[numbers])
+
+
+@pytest.mark.skipif("decord" not in BACKENDS, reason="no wheel here")
+def test_the_bench_says_which_decoder_reads_none_of_a_list_and_measures_the_others(files):
+    path, _ = files["xvid"]
+    write_manifest(path.with_name("list.csv"), [VideoRow(path.name, 0, "train")])
+    text = command("bench", path.with_name("list.csv"), "--frames", 4, "--stride", 2, "--size-px", 32, "--seconds", 0.1)
+    assert "decord 0" in text.split("needed:")[0]
+    assert "not one of 1 videos can be read" in text.split("needed:")[0]
+    assert "fastest: pyav" in text
 
 
 def test_what_is_not_needed_is_not_decoded(files):

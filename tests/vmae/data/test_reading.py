@@ -92,7 +92,7 @@ def test_an_index_outside_the_video_is_refused_not_repeated(video, backend, inde
 
 
 def test_an_unknown_backend_names_the_near_one(video):
-    with pytest.raises(DataError, match=r"'decor'. Did you mean 'decord'. Allowed: auto, decord, pyav"):
+    with pytest.raises(DataError, match=r"'decor'. Did you mean 'decord'. Allowed: auto, pyav, decord"):
         read_frames(video, [0], "decor")
 
 
@@ -287,5 +287,9 @@ def test_a_dead_builders_lock_is_taken_over(listed, tmp_path):
     assert not lock.exists()
 
 
-def test_auto_is_decord_where_it_is_installed_and_pyav_for_what_it_cannot_read():
-    assert resolve_backend("auto") == "decord,pyav"
+def test_auto_is_pyav_and_decord_for_what_it_cannot_read():
+    assert resolve_backend("auto") == "pyav,decord"
+
+
+def test_a_cache_of_another_decoder_is_not_read(video):
+    assert cache_key([video], "pyav,decord") != cache_key([video], "decord,pyav") != cache_key([video], "pyav")
