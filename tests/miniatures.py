@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -117,8 +118,8 @@ def k400(folder: Path, by_class: bool = False) -> tuple[Path, Path]:
     return root, lists
 
 
-def ucf101(folder: Path) -> tuple[Path, Path]:
-    """Return root and lists of UCF101: avi files in class folders, one list per split with or without labels."""
+def ucf101(folder: Path, num_clips: int = 1) -> tuple[Path, Path]:
+    """Return root and lists of UCF101: avi files in class folders, `num_clips` of each group; lists with or without labels."""
     root, lists = folder / "UCF-101", folder / "ucfTrainTestlist"
     classes = ("ApplyEyeMakeup", "ApplyLipstick", "HandstandPushups")
     write(lists / "classInd.txt", "".join(f"{i} {name}\r\n" for i, name in enumerate(classes, start=1)))
@@ -126,8 +127,8 @@ def ucf101(folder: Path) -> tuple[Path, Path]:
         train, test = [], []
         for i, name in enumerate(classes, start=1):
             stem = name.replace("Handstand", "HandStand")
-            for group in range(1, 7):
-                path = f"{name}/v_{stem}_g{group:02d}_c01.avi"
+            for group, clip in itertools.product(range(1, 7), range(1, num_clips + 1)):
+                path = f"{name}/v_{stem}_g{group:02d}_c{clip:02d}.avi"
                 if number == 1:
                     put(root / path, i)
                 (test if group % 3 == number - 1 else train).append((path, i))

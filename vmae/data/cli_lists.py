@@ -100,6 +100,9 @@ def _tell(made: Prepared) -> None:
     if made.labelled is not None and made.labelled.about.classes:
         classes = made.labelled.about.classes
         typer.echo(f"{len(classes)} classes, from 0 {classes[0]!r} to {len(classes) - 1} {classes[-1]!r}")
+    asked, taken = (made.pretraining.about.made[key] for key in ("holdout", "holdout_taken"))
+    if asked != taken:
+        typer.echo(f"{taken} videos held out, not {asked}: clips of one recording stay together")
     if made.absent:
         typer.echo(f"{len(made.absent)} listed videos are not there and were left out, the first: {made.absent[0].names[0]}")
     typer.echo(f"next: vmae data scan {(made.labelled or made.pretraining).file}")

@@ -54,8 +54,8 @@ class Reader(Protocol):
 class DecordReader:
     """Through decord; no frame is repeated where one cannot be decoded (`fault_tol`).
 
-    DataError for kinds of files of which it is known to give other frames than were asked for. H.264 with open groups of pictures,
-    which no header tells, is not noticed: there too it can give neighbouring frames.
+    DataError for kinds of files of which it is known to give other frames than were asked for. H.264 with open groups of
+    pictures, which no header tells, is not noticed: there too it can give neighbouring frames.
     """
 
     def __init__(self, path: Path) -> None:

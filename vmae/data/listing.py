@@ -3,13 +3,14 @@
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from posixpath import commonpath
 
 from vmae.data.manifest import About, Manifest, VideoRow, list_sha256, read_manifest, write_about, write_manifest
-from vmae.data.subset import subset
+from vmae.data.subset import group_order, subset
 from vmae.errors import DataError
 from vmae.files import file_sha256
 
@@ -23,12 +24,14 @@ class Entry:
     Args:
         names: what its path may be, without an ending; folders above it may be left out.
         where: file and line.
+        group: of videos that were cut from one recording, which a hold-out must not tear apart; empty: stands for itself.
     """
 
     names: tuple[str, ...]
     label: int | None
     split: str
     where: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,8 @@ def prepare(
 
     Args:
         skip_absent: leave out what is listed but not there, instead of refusing.
-        holdout: labelled videos to take out of train, for selecting on; pre-training is judged on them too.
+        holdout: labelled videos to take out of train, for selecting on; pre-training is judged on them too. Where entries have
+            groups, whole ones are taken, as near to that number as they come.
         heldout: without `holdout`, test videos on which a pre-training is judged (nothing is selected on them).
         seed: of both choices, which are stratified, and a smaller one lies within each larger.
 
@@ -167,14 +171,18 @@ def prepare(
     base = _common_folder([path for _, path in present])
     rows = [_row(entry, path, videos.root, base) for entry, path in present]
     labelled = [row for row in rows if row.split != "pretrain"]
+    taken = 0
     if holdout:
-        labelled = _hold_out(labelled, holdout, seed)
+        labelled, taken = _hold_out(
+            labelled, {row.path: entry.group for row, (entry, _) in zip(rows, present, strict=True)}, holdout, seed
+        )
     unlabelled = [row for row in rows if row.split == "pretrain"] or [row for row in labelled if row.split == "train"]
     root, near = videos.root / base, out.absolute().parent
     made = {
         "from": {file.name: file_sha256(file) for file in listing.files},
         "absent": dict(Counter(entry.split for entry in absent)),
         "holdout": holdout,
+        "holdout_taken": taken,
         "seed": seed,
     }
     about = About(os.path.relpath(root, near) if root.is_relative_to(near) else str(root), listing.classes, None, made)
@@ -232,12 +240,21 @@ def _row(entry: Entry, path: str, root: Path, base: str) -> VideoRow:
     return VideoRow(str(inner), entry.label, entry.split, facts)
 
 
-def _hold_out(rows: Sequence[VideoRow], num_videos: int, seed: int) -> list[VideoRow]:
+def _hold_out(rows: Sequence[VideoRow], groups: Mapping[str, str], num_videos: int, seed: int) -> tuple[list[VideoRow], int]:
+    """Return the rows with about `num_videos` of train as `holdout`, no group torn apart, and how many they are."""
     train = [row for row in rows if row.split == "train"]
     if num_videos >= len(train):
         raise DataError(f"--holdout {num_videos} of {len(train)} train videos leaves none; allowed: 0 to {len(train) - 1}")
-    chosen = subset(train, num_videos, seed)
-    return [replace(row, split="holdout") if row.split == "train" and row.path in chosen else row for row in rows]
+    together: dict[str, list[VideoRow]] = defaultdict(list)
+    for row in train:
+        together[groups[row.path] or f"/{row.path}"].append(row)
+    if len(together) == 1:
+        raise DataError(f"--holdout {num_videos}: all {len(train)} train videos were cut from one recording")
+    order = group_order(list(together.values()), seed)[:-1]
+    counts = list(accumulate(len(group) for group in order))
+    taken = min(counts, key=lambda count: abs(count - num_videos))
+    chosen = {row.path for group in order[: counts.index(taken) + 1] for row in group}
+    return [replace(row, split="holdout") if row.split == "train" and row.path in chosen else row for row in rows], taken
 
 
 def _pretraining(unlabelled: Sequence[VideoRow], labelled: Sequence[VideoRow], heldout: int, seed: int) -> list[VideoRow]:

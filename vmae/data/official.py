@@ -18,6 +18,9 @@ from vmae.errors import DataError, near
 SSV2_LISTS = {"train": "train", "test": "validation"}
 KINETICS_COLUMNS = ("youtube_id", "time_start", "time_end")
 KINETICS_SPLITS = {"train": "train", "val": "test", "validate": "test", "validation": "test", "test": ""}
+UCF101_CLIP = re.compile(r"(.+)_c\d+(?:\.\w+)?")  # v_CLASS_gGROUP_cCLIP
+# FILM_CLASS, body parts, camera, people, view, quality, number: the clips of a film differ in the latter.
+HMDB51_CLIP = re.compile(r"(.+?)_[hufl]_[cn]m_np\d+_(?:fr|ba|le|ri)_(?:bad|med|goo)_\d+(?:\.\w+)?")
 HMDB51_CODES = {"0": "", "1": "train", "2": "test"}  # 0: in no list of this split
 
 
@@ -141,7 +144,8 @@ def ucf101(files: Sequence[Path], split_number: int) -> Listing:
                 )
             if label and int(label) != numbers[folder] + 1:
                 raise DataError(f"{where}: label {label} of {name!r}; {index} says {numbers[folder] + 1}")
-            entries.append(Entry((name,), numbers[folder], split, where))
+            clip = UCF101_CLIP.fullmatch(name)
+            entries.append(Entry((name,), numbers[folder], split, where, clip[1] if clip else ""))
     _need_both(entries, list(lists.values()))
     return Listing(entries, tuple(numbers), (index, *lists.values()))
 
@@ -162,7 +166,9 @@ def hmdb51(files: Sequence[Path], split_number: int) -> Listing:
             if code not in HMDB51_CODES or not video:
                 raise DataError(f"{where}: {line!r}; expected a file name and 0, 1 or 2")
             if HMDB51_CODES[code]:
-                entries.append(Entry((f"{name}/{video.strip()}",), label, HMDB51_CODES[code], where))
+                path = f"{name}/{video.strip()}"
+                clip = HMDB51_CLIP.fullmatch(path)
+                entries.append(Entry((path,), label, HMDB51_CODES[code], where, clip[1] if clip else ""))
     _need_both(entries, list(of_split.values()))
     return Listing(entries, classes, tuple(of_split.values()))
 

@@ -1,8 +1,8 @@
 """Frames of a video file, exactly the ones asked for, through PyAV, decord or torchcodec behind one function.
 
-PyAV is exact on every kind of file that the tests know; decord on H.264 with closed groups of pictures, VP8 and VP9 in mp4, mov, mkv
-and webm, and refused elsewhere. Every failure is one DataError with the file and the reason; a frame is never silently repeated, as
-decord does by default.
+PyAV is exact on every kind of file that the tests know; decord on H.264 with closed groups of pictures, VP8 and VP9 in mp4, mov,
+mkv and webm, and refused elsewhere. Every failure is one DataError with the file and the reason; a frame is never silently
+repeated, as decord does by default.
 """
 
 import functools

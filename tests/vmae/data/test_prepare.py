@@ -250,6 +250,36 @@ def test_a_hold_out_is_taken_out_of_train_nested_and_with_its_shares_of_classes(
         prepared("ucf101", tmp_path / "all", holdout=12)
 
 
+def groups_of(rows):
+    return {row.path.rpartition("_c")[0] for row in rows}
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(1, 3), (3, 3), (10, 9), (11, 12), (35, 33)])
+def test_no_group_of_clips_is_torn_apart_by_a_hold_out(tmp_path, asked, taken):
+    """UCF101's gNN are clips of one recording: half of one in train would tell what the other half shows."""
+    root, lists = miniatures.ucf101(tmp_path, num_clips=3)
+    words = ("prepare", "ucf101", "--root", root, "--splits", lists, "--out", tmp_path / "u.csv", "--holdout")
+    text = command(*words, asked)
+    made = read_manifest(tmp_path / "u.csv")
+    assert made.counts() == {"train": 36 - taken, "holdout": taken, "test": 18}
+    assert (f"{taken} videos held out, not {asked}: clips of one recording stay together" in text) == (asked != taken)
+    assert not groups_of(made.select("holdout")) & groups_of(made.select("train"))
+    labels = [row.label for row in made.select("holdout")]
+    assert max(labels.count(label) for label in range(3)) - min(labels.count(label) for label in range(3)) <= 3
+    pretraining = read_manifest(tmp_path / "u-pretrain.csv")
+    assert {row.path for row in pretraining.select("pretrain")} == {row.path for row in made.select("train")}
+    before = {row.path for row in made.select("holdout")}
+    command(*words, min(asked + 4, 35))
+    assert before <= {row.path for row in read_manifest(tmp_path / "u.csv").select("holdout")}
+
+
+def test_clips_of_one_film_are_a_group_of_hmdb51(tmp_path):
+    names = ("A_film_sit_u_nm_np1_ba_goo_0", "A_film_sit_f_cm_np2_le_bad_13", "A_film_(2)_sit_f_cm_np2_le_med_1", "my own_2")
+    write(tmp_path / "sit_test_split1.txt", "".join(f"{name}.avi {1 + (i > 2)} \n" for i, name in enumerate(names)))
+    groups = [entry.group for entry in read_official("hmdb51", files_among([tmp_path])).entries]
+    assert groups == ["sit/A_film_sit", "sit/A_film_sit", "sit/A_film_(2)_sit", ""]
+
+
 def test_subset_lists_are_those_of_runs(tmp_path):
     made, _, _ = prepared("ucf101", tmp_path)
     text = command("subset", made.pretraining.file, "--sizes", "9,3", "--seed", 4)
