@@ -137,7 +137,7 @@ class PyavReader:
         self._times: list[int] = []
         self._key_times: list[tuple[int, int]] = []  # time and position among the packets, in order of time
         self._pictures: list[VideoFrame] | None = None
-        listable = INTRA_ONLY if self._container.format.name == "avi" else ONE_PICTURE_PER_PACKET  # avi: pts are made up
+        listable = INTRA_ONLY if self._stream.container.format.name == "avi" else ONE_PICTURE_PER_PACKET  # avi: pts are made up
         self._is_listed = self._codec.name in listable and self._list_packets()
         if not self._is_listed:
             self._packets = None

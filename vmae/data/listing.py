@@ -173,9 +173,8 @@ def prepare(
     labelled = [row for row in rows if row.split != "pretrain"]
     taken = 0
     if holdout:
-        labelled, taken = _hold_out(
-            labelled, {row.path: entry.group for row, (entry, _) in zip(rows, present, strict=True)}, holdout, seed
-        )
+        groups = {row.path: entry.group for row, (entry, _) in zip(rows, present, strict=True)}
+        labelled, taken = _hold_out(labelled, groups, holdout, seed)
     unlabelled = [row for row in rows if row.split == "pretrain"] or [row for row in labelled if row.split == "train"]
     root, near = videos.root / base, out.absolute().parent
     made = {

@@ -15,9 +15,9 @@ def subset(rows: Sequence[VideoRow], num_videos: int, seed: int) -> set[str]:
 def subset_order(rows: Sequence[VideoRow], seed: int) -> list[VideoRow]:
     """Return all of `rows` so that every beginning is a stratified subset: `group_order` of each video by itself.
 
-    With one offset u in (0, 1) per class, the k-th video (from 0) of n stands at (k + u) / n, so up to place t a class has t n videos
-    to within one, and among the first m of N, with C classes, it has its share m n / N to within 1 + C n / N: two videos where
-    classes are equal.
+    With one offset u in (0, 1) per class, the k-th video (from 0) of n stands at (k + u) / n, so up to place t a class has t n
+    videos to within one, and among the first m of N, with C classes, it has its share m n / N to within 1 + C n / N: two videos
+    where classes are equal.
     """
     return [row for (row,) in group_order([[row] for row in rows], seed)]
 
@@ -25,8 +25,9 @@ def subset_order(rows: Sequence[VideoRow], seed: int) -> list[VideoRow]:
 def group_order(groups: Sequence[Sequence[VideoRow]], seed: int) -> list[Sequence[VideoRow]]:
     """Return groups of videos so that every beginning has about the list's shares of classes.
 
-    The groups of each class (that of their first video) are shuffled; one of s videos, with b videos of its class before it, stands
-    at (b + u s) / n for the n videos of the class, and groups follow each other by place. Videos without a label are one class.
+    The groups of each class (that of their first video) are shuffled; one of s videos, with b videos of its class before it,
+    stands at (b + u s) / n for the n videos of the class, and groups follow each other by place. Videos without a label are one
+    class.
     """
     classes: dict[int | None, list[Sequence[VideoRow]]] = defaultdict(list)
     for group in groups:
