@@ -44,15 +44,16 @@ def random_view(clip: Tensor, config: ClipConfig, size_px: int, rng: np.random.G
 def _multi_scale_crop(clip: Tensor, config: ClipConfig, size_px: int, rng: np.random.Generator) -> tuple[Tensor, bool]:
     """Crop as the released GroupMultiScaleCrop, and draw whether to flip.
 
-    Height and width are drawn from `crop_scales` times the short side, at most one scale apart (distortion), at one of 13 fixed
-    places (corners, edge and quarter points, centre).
+    Sides are `crop_scales` times the short side, rounded down, and `size_px` where they come within 2 px of it. One pair of height
+    and width at most one scale apart (distortion) is drawn, each as likely, and one of 13 fixed places (corners, edge and quarter
+    points, centre).
     """
     height, width = clip.shape[-2:]
     short = min(height, width)
-    scales = config.crop_scales
-    row, column = (int(rng.integers(len(scales))) for _ in range(2))
-    column = min(max(column, row - 1), row + 1)
-    crop_h, crop_w = round(short * scales[row]), round(short * scales[column])
+    sides = [max(1, int(short * scale)) for scale in config.crop_scales]
+    sides = [size_px if abs(side - size_px) < 3 and size_px <= short else side for side in sides]
+    pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+    crop_h, crop_w = pairs[int(rng.integers(len(pairs)))]
     top, left = _places(height - crop_h, width - crop_w)[int(rng.integers(13))]
     flip = bool(rng.random() < 0.5) and config.hflip
     if (crop_h, crop_w) != (size_px, size_px):

@@ -1,6 +1,7 @@
 """Augmentation on clips: every frame alike, nothing left behind in the global generators, mixing of height and width only."""
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmae.data import augment
 from vmae.data.augment import borrowed_generators, erase, rand_augment, random_view, views
-from vmae.sections import FinetuneClipConfig, MixConfig
+from vmae.sections import ClipConfig, FinetuneClipConfig, MixConfig
 from vmae.train.mixing import Mixer
 
 seeds = st.integers(0, 2**31)
@@ -44,6 +46,36 @@ def test_all_frames_meet_the_same_choices_and_clips_meet_others(config):
         assert torch.equal(view, random_view(still(), config, 32, np.random.default_rng(seed))), "a function of the generator"
         seen.add(view.numpy().tobytes())
     assert len(seen) > 6
+
+
+def sides_drawn(monkeypatch, height, width, size_px, count=3000):
+    """How often each height and width is cropped before it is resized."""
+    drawn = Counter()
+
+    def crop(clip, top, left, crop_h, crop_w, size_px):
+        drawn[crop_h, crop_w] += 1
+        assert top + crop_h <= height
+        assert left + crop_w <= width
+        return clip[..., :size_px, :size_px]
+
+    monkeypatch.setattr(augment, "_crop_and_resize", crop)
+    config, clip, rng = ClipConfig(crop_scales=(1.0, 0.875, 0.75, 0.66)), still(0, 1, height, width), np.random.default_rng(0)
+    for _ in range(count):
+        random_view(clip, config, size_px, rng)
+    return drawn
+
+
+def test_each_pair_of_sides_at_most_one_scale_apart_is_as_likely(monkeypatch):
+    """As released: `random.choice` over the ten pairs, of sides rounded down."""
+    drawn = sides_drawn(monkeypatch, 101, 140, 32)
+    sides = [101, 88, 75, 66]  # of 101, 88.375, 75.75, 66.66
+    assert set(drawn) == {(h, w) for h in sides for w in sides if abs(sides.index(h) - sides.index(w)) <= 1}
+    assert all(abs(count - 300) < 5 * 300**0.5 for count in drawn.values()), drawn
+
+
+def test_a_side_within_two_pixels_of_the_size_is_the_size(monkeypatch):
+    assert {side for pair in sides_drawn(monkeypatch, 48, 64, 40, 200) for side in pair} == {48, 40, 36, 31}
+    assert {side for pair in sides_drawn(monkeypatch, 39, 64, 40, 200) for side in pair} == {39, 34, 29, 25}, "not beyond the frame"
 
 
 @given(seeds)
