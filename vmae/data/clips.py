@@ -117,13 +117,16 @@ class TrainBatches(Dataset[ClipBatch]):
         """Return where a rank's clips stand in a step; clip p is of the step's video p // repeats.
 
         Ranks take places from both ends, so that the first of a rank's clips and its last are the first and last of some pair of
-        the whole step: mixing pairs them so.
+        the whole step: mixing pairs them so. Where the videos of a step divide so, whole videos are taken, and each is opened on
+        one rank; else, where the clips do, single clips.
         """
         total = self.clips_per_step
-        if total % (2 * self.num_ranks) == 0:
-            front = list(range(rank, total // 2, self.num_ranks))
-            return front + [total - 1 - place for place in reversed(front)]
-        return list(range(rank, total, self.num_ranks))
+        if total % (2 * self.num_ranks):
+            return list(range(rank, total, self.num_ranks))
+        together = self.repeats if self.batch_size % (2 * self.num_ranks) == 0 else 1
+        firsts = range(rank * together, total // 2, self.num_ranks * together)
+        front = [first + clip for first in firsts for clip in range(together)]
+        return front + [total - 1 - place for place in reversed(front)]
 
     def _order(self, step: int) -> tuple[list[int], list[int]]:
         """Return this rank's videos of a step, and the number that each of its clips draws its random choices with.
@@ -145,10 +148,10 @@ class TrainBatches(Dataset[ClipBatch]):
         if len(readable) < len(videos):
             raise _all_bad(bad[order[videos.index(None)]])
         rngs = [stream(self.seed, Purpose.CLIP, number, draw) for draw in draws]
-        indices = np.stack([self._indices(length, rng) for rng in rngs])
+        indices = [self._indices(length, rng) for rng in rngs]
         if self.share_frames:
-            indices = indices[[order.index(sample) for sample in order]]
-        frames = self.source.gather(readable, indices)
+            indices = [self._shared_indices(length, number, sample) for sample in order]
+        frames = self.source.gather(readable, np.stack(indices))
         if is_trivial(self.clip, frames.shape[2:4], self.grid.size_px):
             return readable, torch.from_numpy(frames).permute(0, 4, 1, 2, 3)
         return readable, stack([self._view(clip, rng) for clip, rng in zip(frames, rngs, strict=True)])
@@ -175,7 +178,7 @@ class TrainBatches(Dataset[ClipBatch]):
         def choose(length: int) -> np.ndarray:
             rngs[:] = [stream(self.seed, Purpose.CLIP, number, draw) for draw in draws]
             indices = [self._indices(length, rng) for rng in rngs]
-            return np.stack(indices[:1] * len(indices) if self.share_frames else indices)
+            return np.stack([self._shared_indices(length, number, sample)] * len(indices) if self.share_frames else indices)
 
         first = None
         for video in self._candidates(number, sample):
@@ -197,6 +200,10 @@ class TrainBatches(Dataset[ClipBatch]):
         if isinstance(self.clip, FinetuneClipConfig) and self.clip.sampling == "tsn":
             return tsn_indices(length, num_frames, rng)
         return dense_indices(length, num_frames, stride, random_start(length, num_frames, stride, rng))
+
+    def _shared_indices(self, length: int, number: int, sample: int) -> np.ndarray:
+        """Return the frames of a video's first clip, which another rank may have."""
+        return self._indices(length, stream(self.seed, Purpose.CLIP, number, sample))
 
     def _view(self, frames: np.ndarray, rng: np.random.Generator) -> Tensor:
         return random_view(torch.from_numpy(frames).permute(3, 0, 1, 2), self.clip, self.grid.size_px, rng)

@@ -102,10 +102,40 @@ def test_a_cache_gives_what_files_give(share):
         np.testing.assert_array_equal(a.hidden, b.hidden)
 
 
-def test_ranks_divide_what_one_would_read():
-    whole = seen(batches(Numbered(16), repeats=2)[1])
-    parts = [batches(Numbered(16), repeats=2, rank=rank, num_ranks=2) for rank in (0, 1)]
-    assert sorted(whole) == sorted(clip for part in parts for clip in seen(part[1]))
+def shown(batch):
+    """What is seen of each clip, and under which mask."""
+    return [(*place, hidden.numpy().tobytes()) for place, hidden in zip(seen(batch), batch.hidden, strict=True)]
+
+
+@pytest.mark.parametrize("equal", [False, True])
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize(("num_ranks", "batch_size", "repeats"), [(2, 8, 2), (2, 8, 4), (4, 8, 2), (4, 8, 4), (2, 6, 2), (3, 6, 2)])
+def test_ranks_divide_what_one_would_read(num_ranks, batch_size, repeats, share, equal):
+    options = {"batch_size": batch_size, "repeats": repeats, "share_frames": share}
+    one = batches(Numbered(16, equal=equal), **options)
+    parts = [batches(Numbered(16, equal=equal), **options, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+    for step in (1, one.steps_per_pass + 1):
+        whole = shown(one[step])
+        assert sorted(whole) == sorted(clip for part in parts for clip in shown(part[step]))
+        for part in parts:
+            assert shown(part[step]) == [whole[place] for place in part.places(part.rank)]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 4), st.integers(1, 6), st.sampled_from([1, 2, 3, 4]))
+def test_each_video_is_opened_on_one_rank_where_the_videos_of_a_step_divide(num_ranks, share, repeats):
+    num_videos = 2 * num_ranks * share
+    parts = [
+        batches(Numbered(num_videos), num_videos * repeats, repeats, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)
+    ]
+    for part in parts:
+        _ = part[0]
+    assert sorted(video for part in parts for video in part.source.opened) == list(range(num_videos))
+    for part in parts:
+        places = part.places(part.rank)
+        assert len(places) == num_videos * repeats // num_ranks
+        pairs = zip(places, reversed(places), strict=True)
+        assert {a + b for a, b in pairs} == {num_videos * repeats - 1}, "mixing pairs first and last of the whole step"
 
 
 @pytest.mark.parametrize(
