@@ -44,9 +44,9 @@ def random_view(clip: Tensor, config: ClipConfig, size_px: int, rng: np.random.G
 def _multi_scale_crop(clip: Tensor, config: ClipConfig, size_px: int, rng: np.random.Generator) -> tuple[Tensor, bool]:
     """Crop as the released GroupMultiScaleCrop, and draw whether to flip.
 
-    Sides are `crop_scales` times the short side, rounded down, and `size_px` where they come within 2 px of it. One pair of height
-    and width at most one scale apart (distortion) is drawn, each as likely, and one of 13 fixed places (corners, edge and quarter
-    points, centre).
+    Sides are `crop_scales` times the short side, rounded down, and `size_px` where they come within 2 px of it. One pair of
+    height and width at most one scale apart (distortion) is drawn, each as likely, and one of 13 fixed places (corners, edge and
+    quarter points, centre).
     """
     height, width = clip.shape[-2:]
     short = min(height, width)

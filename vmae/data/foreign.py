@@ -158,12 +158,11 @@ def _folders(root: Path) -> Listing:
     }
     if not splits:
         raise DataError(f"{root} has no folder {', '.join(SPLIT_WORDS)}; expected {root.name}/train/CLASS/VIDEO")
-    videos = [
-        (folder, path)
-        for folder in splits
-        for path in sorted((root / folder).glob("*/*"))
-        if path.suffix.lower().lstrip(".") in ENDINGS
-    ]
+    _check_one_folder_each(root, splits)
+    videos = [(folder, path) for folder in splits for path in _videos(root / folder, "*/*")]
+    elsewhere = [path for folder in splits for depth in ("*", "*/*/**/*") for path in _videos(root / folder, depth)]
+    if elsewhere:
+        raise DataError(f"{len(elsewhere)} videos are not in a class folder, as SPLIT/CLASS/VIDEO; the first: {elsewhere[0]}")
     classes = tuple(sorted({path.parent.name for folder, path in videos if splits[folder] == "train"}))
     entries = []
     for folder, path in videos:
@@ -175,3 +174,16 @@ def _folders(root: Path) -> Listing:
     if not entries:
         raise DataError(f"no video in {root}/{next(iter(splits))}/CLASS/")
     return Listing(entries, classes, ())
+
+
+def _check_one_folder_each(root: Path, splits: Mapping[str, str]) -> None:
+    for split in dict.fromkeys(splits.values()):
+        first, *others = (root / folder for folder, its in splits.items() if its == split)
+        if others:
+            raise DataError(
+                f"{first} and {others[0]} would both be split {split!r}; leave the one that papers report on, move the other away"
+            )
+
+
+def _videos(folder: Path, pattern: str) -> list[Path]:
+    return [path for path in sorted(folder.glob(pattern)) if path.suffix.lower().lstrip(".") in ENDINGS and not path.is_dir()]

@@ -182,3 +182,25 @@ def test_class_folders(tmp_path):
     assert "no class 'a  b' in train. Did you mean 'a b'" in text
     with pytest.raises(DataError, match="has no folder pretrain"):
         foreign(tmp_path / "set" / "train", "folders")
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    for split in ("train", "val", "test"):
+        put(tmp_path / split / "a" / "1.mp4")
+    with pytest.raises(DataError, match=r"/test and .*/val would both be split 'test'; leave the one"):
+        foreign(tmp_path, "folders")
+
+
+@pytest.mark.parametrize("path", ["b.mp4", "a/deep/b.mp4", "a/deep/er/b.MP4"])
+def test_a_video_outside_of_the_class_folders_is_never_left_out_silently(tmp_path, path):
+    put(tmp_path / "train" / "a" / "1.mp4")
+    put(tmp_path / "train" / path.lower()).rename(tmp_path / "train" / path)
+    with pytest.raises(DataError, match=rf"1 videos are not in a class folder, as SPLIT/CLASS/VIDEO; the first: .*/train/{path}"):
+        foreign(tmp_path, "folders")
+
+
+def test_a_class_folder_may_be_a_link(tmp_path):
+    put(tmp_path / "elsewhere" / "1.mp4")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a").symlink_to(tmp_path / "elsewhere")
+    assert rows(foreign(tmp_path, "folders")) == [("train/a/1", 0, "train")]

@@ -109,7 +109,9 @@ def shown(batch):
 
 @pytest.mark.parametrize("equal", [False, True])
 @pytest.mark.parametrize("share", [False, True])
-@pytest.mark.parametrize(("num_ranks", "batch_size", "repeats"), [(2, 8, 2), (2, 8, 4), (4, 8, 2), (4, 8, 4), (2, 6, 2), (3, 6, 2)])
+@pytest.mark.parametrize(
+    ("num_ranks", "batch_size", "repeats"), [(2, 8, 2), (2, 8, 4), (4, 8, 2), (4, 8, 4), (2, 6, 2), (3, 6, 2)]
+)
 def test_ranks_divide_what_one_would_read(num_ranks, batch_size, repeats, share, equal):
     options = {"batch_size": batch_size, "repeats": repeats, "share_frames": share}
     one = batches(Numbered(16, equal=equal), **options)
