@@ -6,7 +6,7 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     allocation claim starts runs provenance cost cli
     random data.deadline data.manifest data.subset data.scene data.make
     data.decoders data.video data.guarded data.sampling data.cache data.packed data.frames data.quarantine data.source
-    data.scan data.listing data.official data.foreign data.pack data.transcode data.cli_lists data.cli_made data.cli
+    data.scan data.listing data.official data.foreign data.made data.pack data.transcode data.cli_lists data.cli_made data.cli
     interrupt model.masking model.cubes model.targets model.floors model.attention model.blocks model.queries model.autoencoder
     model.contrast model.classifier model.formats model.importing model.describe model.cli
     data.augment data.clips data.views data.demand

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vmae.data.made import lists_taken
 from vmae.data.manifest import Manifest
 from vmae.data.pack import SECONDS_PER_VIDEO, VIDEOS_PER_SHARD, Packing, pack
 from vmae.data.quarantine import read_quarantine
@@ -67,4 +68,6 @@ def _tell(made: Manifest, by: str) -> None:
         typer.echo(f"  {row.path}: {row.reason}")
     if len(bad) > NUM_SHOWN:
         typer.echo(f"  and {len(bad) - NUM_SHOWN} more")
+    for taken in lists_taken(made):
+        typer.echo(f"{taken.file}: {len(taken.rows)} of them, as in the list that it was taken from")
     typer.echo(f"next: vmae data bench {made.file}")

@@ -46,6 +46,10 @@ class Reader(Protocol):
         """Return the frames with these rising `numbers`, uint8 [len(numbers), H, W, 3], in memory that `place(shape)` gives."""
         ...
 
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield all frames from first to last, uint8 [H, W, 3], without keeping them."""
+        ...
+
     def close(self) -> None:
         """Give back what it holds at once; left to the collector of cycles, memory would grow."""
         ...
@@ -74,6 +78,10 @@ class DecordReader:
         frames[...] = batch.asnumpy()
         return frames
 
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield all frames, see Reader."""
+        return _one_by_one(self)
+
     def close(self) -> None:
         """Give back what it holds."""
         del self._video
@@ -93,6 +101,11 @@ def _check_decord_is_exact(path: Path) -> None:
         )
 
 
+def _one_by_one(reader: "DecordReader | TorchcodecReader") -> Iterator[np.ndarray]:
+    for number in range(len(reader)):
+        yield reader.read([number], lambda shape: np.empty(shape, np.uint8))[0]
+
+
 class TorchcodecReader:
     """Through torchcodec, with its exact seek."""
 
@@ -110,6 +123,10 @@ class TorchcodecReader:
         frames = place(batch.shape)
         frames[...] = batch
         return frames
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield all frames, see Reader."""
+        return _one_by_one(self)
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -172,6 +189,15 @@ class PyavReader:
             if found == len(numbers):
                 return frames
         raise DataError(f"{self._path}: {found} of {len(numbers)} frames asked for can be decoded; the file is damaged")
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield all frames, see Reader."""
+        count = 0
+        for picture in self._from_start() if self._pictures is None else self._pictures:
+            yield self._rgb(picture)
+            count += 1
+        if count != len(self):
+            raise DataError(f"{self._path}: {count} of {len(self)} frames can be decoded; the file is damaged")
 
     def close(self) -> None:
         """Give back what it holds."""

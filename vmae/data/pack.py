@@ -1,17 +1,16 @@
 """Packs a list: decodes each video once, resizes its frames, and stores them for reading one by one (vmae.data.packed).
 
 What is made is another data set, for its pixels are others: its list has paths of its own, which say what was done, and so
-another hash. Safe to interrupt and call again: shards are whole or not there, and one that was cut since is made again.
+another hash. Safe to interrupt and call again: shards are whole or not there, and one that was cut since is made again. A later
+call looks again at what could not be read and at what has changed, and keeps the rest.
 """
 
 import functools
 import io
-import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.manifest import About, Manifest, VideoRow, read_manifest, write_about, write_manifest
-from vmae.data.packed import HEAD, Place, places, read_index, shard_file, write_index
-from vmae.data.quarantine import Quarantined, reasons_of, write_quarantine
-from vmae.data.video import backend_version, read_video, resolve_backend
+from vmae.data.made import Made, begin, finish, source_of
+from vmae.data.manifest import About, Manifest, VideoRow, read_manifest
+from vmae.data.packed import HEAD, Place, places, read_index, shard_file, stored_bytes, write_index
+from vmae.data.quarantine import reasons_of
+from vmae.data.video import backend_version, resolve_backend, through_frames
 from vmae.errors import DataError, Interrupted
 from vmae.files import write_atomic
 from vmae.runtime import num_cpus
@@ -56,12 +56,50 @@ class Packing:
 
 @dataclass(frozen=True)
 class Stored:
-    """A video's frames as they are written."""
+    """A video's frames as they are written, with their heads before them."""
 
-    content: bytes
+    head: bytes
+    content: bytes | bytearray
     frames: int
     height: int
     width: int
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard, and what is known of its videos.
+
+    Args:
+        index: its file.
+        old: what it holds, by path of the source; empty where it is not whole.
+        set_aside: why videos are not to be opened, by path of the source.
+        sources: size and time of change of each video's file, None where there is none.
+    """
+
+    index: Path
+    rows: Sequence[VideoRow]
+    old: Mapping[str, Place]
+    set_aside: Mapping[str, str]
+    sources: Mapping[str, Sequence[int] | None]
+
+    def keeps(self, path: str) -> bool:
+        """Return whether what is stored of a video, or why nothing is, still holds; what could not be read is tried again."""
+        place = self.old.get(path)
+        if place is None:
+            return False
+        if place.reason:
+            return path in self.set_aside
+        return place.source is None or self.sources[path] in (None, place.source)  # originals may be gone once packed
+
+    @property
+    def to_open(self) -> list[str]:
+        """The videos that are decoded for it, by path."""
+        return [row.path for row in self.rows if not self.keeps(row.path) and row.path not in self.set_aside]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is to be done."""
+        return all(self.keeps(row.path) for row in self.rows)
 
 
 def pack(
@@ -75,6 +113,7 @@ def pack(
 ) -> Manifest:
     """Pack the videos of the manifest `file` into the folder `out`, or finish that, and return the new list, out/NAME.csv.
 
+    Lists that were taken from it (NAME-pretrain.csv) are written there too, of the same frames.
     Videos that are in quarantine or cannot be decoded keep their row; they have no frames and are in the new list's quarantine.
 
     Args:
@@ -96,7 +135,7 @@ def pack(
         "pillow": version("pillow"),
     }
     shards = out / "shards"
-    begin(out, made, file.name)
+    begin(out, made, manifest)
     _write_shards(manifest, shards, packing, functools.partial(_store, packing, backend), (num_workers, timeout_s, progress))
     packed = out / file.name
     named = [VideoRow(f"{packing.name}/{row.path}", row.label, row.split, row.facts) for row in manifest.rows]
@@ -105,43 +144,8 @@ def pack(
     if all(place.reason for place in found.values()):
         raise DataError(f"not one of {len(named)} videos can be read; the first: {next(iter(found.values())).reason}")
     rows = [_with_facts(row, found[row.path]) for row in named]
-    return finish(packed, about, rows, {path: place.reason for path, place in found.items() if place.reason}, "pack")
-
-
-def begin(out: Path, made: dict[str, Any], name: str) -> None:
-    """Note in a folder what is being made there.
-
-    Args:
-        name: of the list that will stand in it.
-
-    Raises DataError if something else was begun there, naming what differs, or if a list of that name is there already.
-    """
-    note = out / "made.json"
-    if (out / name).exists() and not note.exists():
-        raise DataError(f"{out / name} is a list that was not made here and would be lost; choose another folder")
-    try:
-        before = json.loads(note.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        write_atomic(note, (json.dumps(made, indent=1) + "\n").encode())
-        return
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {note}: {error}") from None
-    keys = [key for key in {**before, **made} if before.get(key) != made.get(key)]
-    differs = [f"{key} = {before.get(key)!r}, now {made.get(key)!r}" for key in keys]
-    if differs:
-        raise DataError(f"{out} was begun with other settings: {'; '.join(differs)}; choose another folder, or delete this one")
-
-
-def finish(file: Path, about: About, rows: Sequence[VideoRow], reasons: Mapping[str, str], by: str) -> Manifest:
-    """Write a list that was made of another, with what stands beside it, and return it.
-
-    Args:
-        reasons: why videos are set aside, by path; `by` is whose word that is.
-    """
-    write_about(file, about)
-    write_manifest(file, rows)
-    write_quarantine(file, [Quarantined(path, reason, by) for path, reason in reasons.items()], replacing=(by,))
-    return read_manifest(file)
+    reasons = {row.path: found[row.path].reason for row in rows if found[row.path].reason}
+    return finish(manifest, out, Made(about, rows, reasons, "pack"))
 
 
 def _write_shards(
@@ -154,71 +158,101 @@ def _write_shards(
     from rich.progress import Progress
 
     num_workers, timeout_s, progress = how
-    rows, reasons = manifest.rows, reasons_of(manifest, manifest.rows)
-    firsts = [*range(0, len(rows), packing.videos_per_shard), len(rows)]
-    todo = [(n, rows[a:b]) for n, (a, b) in enumerate(pairwise(firsts)) if not _is_whole(shard_file(folder, n))]
-    set_aside = {rows[position].path: reason for position, reason in reasons.items()}
-    wanted = [manifest.absolute(row) for _, part in todo for row in part if row.path not in set_aside]
+    shards = list(_shards(manifest, folder, packing))
+    todo = [(shard, shard.to_open) for shard in shards if not shard.is_done]
+    where = {row.path: manifest.absolute(row) for row in manifest.rows}
+    wanted = [where[path] for _, paths in todo for path in paths]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with Progress(disable=not progress) as bar, DeadlinePool(num_workers or num_cpus()) as pool:
             shown = bar.add_task(f"packing {len(wanted)} videos", total=len(wanted))
             stored = pool.run(store, wanted, timeout_s)
 
-            def contents(part: Sequence[VideoRow]) -> Iterator[tuple[VideoRow, Stored | Blamed]]:
-                for row in part:
-                    if row.path in set_aside:
-                        yield row, Blamed("raised", set_aside[row.path])
-                    else:
-                        yield row, next(stored)[1]
-                        bar.advance(shown)
+            def found(paths: Sequence[str]) -> Iterator[tuple[str, Stored | Blamed]]:
+                for path in paths:
+                    result = next(stored)[1]
+                    bar.advance(shown)
+                    if isinstance(result, Blamed):
+                        result = Blamed(result.kind, result.reason.removeprefix(f"{where[path]}: "))
+                    yield path, result
 
-            for number, part in todo:
-                _write_shard(shard_file(folder, number), contents(part), packing, manifest)
+            for shard, paths in todo:
+                _write_shard(shard, found(paths), packing)
     except KeyboardInterrupt:
-        raise Interrupted(f"Ctrl-C; {len(list(folder.glob('shard-*.json')))} of {len(firsts) - 1} shards are packed") from None
+        raise Interrupted(f"Ctrl-C; {len(list(folder.glob('shard-*.json')))} of {len(shards)} shards are packed") from None
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror or error}") from None
 
 
-def _is_whole(index: Path) -> bool:
-    try:
-        return bool(read_index(index))
-    except DataError:
-        return False
+def _shards(manifest: Manifest, folder: Path, packing: Packing) -> Iterator[_Shard]:
+    rows = manifest.rows
+    set_aside = {
+        rows[position].path: reason.removeprefix(f"{manifest.absolute(rows[position])}: ")
+        for position, reason in reasons_of(manifest, rows).items()
+    }
+    for number, first in enumerate(range(0, len(rows), packing.videos_per_shard)):
+        part, index = rows[first : first + packing.videos_per_shard], shard_file(folder, number)
+        try:
+            old = {path.removeprefix(f"{packing.name}/"): place for path, place in read_index(index).items()}
+        except DataError:
+            old = {}
+        yield _Shard(index, part, old, set_aside, {row.path: source_of(manifest.absolute(row)) for row in part})
 
 
-def _write_shard(index: Path, contents: Iterator[tuple[VideoRow, Stored | Blamed]], packing: Packing, manifest: Manifest) -> None:
-    name = packing.name
-    videos: dict[str, dict[str, Any]] = {}
+def _write_shard(shard: _Shard, found: Iterator[tuple[str, Stored | Blamed]], packing: Packing) -> None:
+    """Write a shard of what it keeps and what was found, unless that is what stands there."""
+    if shard.old:  # few are to be looked at again, so all of them fit into memory
+        anew = dict(found)
+        before = {path: place.reason for path, place in shard.old.items()}
+        if all(isinstance(result, Blamed) and result.reason == before.get(path) for path, result in anew.items()):
+            return
+        found = iter(anew.items())
+    data, videos = shard.index.with_suffix(".bin"), {}
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            for row, content in contents:
-                if isinstance(content, Blamed):
-                    videos[f"{name}/{row.path}"] = {"reason": content.reason.removeprefix(f"{manifest.absolute(row)}: ")}
-                    continue
-                about = {"offset": file.tell(), "frames": content.frames, "height": content.height, "width": content.width}
-                videos[f"{name}/{row.path}"] = about
-                file.write(content.content)
+            for row in shard.rows:
+                about: dict[str, Any]
+                if shard.keeps(row.path) and not (place := shard.old[row.path]).reason:
+                    about = _about(file.tell(), place) | {"source": place.source}
+                    file.write(stored_bytes(shard.index.parent, place))
+                elif row.path in shard.set_aside:
+                    about = {"reason": shard.set_aside[row.path]}
+                else:
+                    path, result = next(found)
+                    assert path == row.path, "found comes in the order of the rows"
+                    if isinstance(result, Blamed):
+                        about = {"reason": result.reason}
+                    else:
+                        about = _about(file.tell(), result) | {"source": shard.sources[path]}
+                        file.write(result.head)
+                        file.write(result.content)
+                videos[f"{packing.name}/{row.path}"] = about
 
-    data = index.with_suffix(".bin")
     write_atomic(data, write)
-    write_index(index, data.stat().st_size, packing.form, videos)
+    write_index(shard.index, data.stat().st_size, packing.form, videos)
+
+
+def _about(offset: int, place: Stored | Place) -> dict[str, Any]:
+    return {"offset": offset, "frames": place.frames, "height": place.height, "width": place.width}
 
 
 def _store(packing: Packing, backend: str, path: Path) -> Stored:
     """Decode a video and return its frames as they are stored; runs in another process."""
-    frames = read_video(path, backend)
-    size = short_side(frames.shape[2], frames.shape[1], packing.short_side_px)
-    contents = []
+    return through_frames(path, functools.partial(_stored, packing), backend)
+
+
+def _stored(packing: Packing, frames: Iterator[np.ndarray]) -> Stored:
+    heads, contents, size = [], bytearray(), (0, 0)
     for frame in frames:
         image = Image.fromarray(frame)
+        size = short_side(image.width, image.height, packing.short_side_px)
         if size != image.size:
             image = image.resize(size, Image.Resampling.BILINEAR)
-        contents.append(image.tobytes() if packing.form == "raw" else _jpeg(image, packing.quality))
-    head = np.array([(len(content), zlib.crc32(content)) for content in contents], HEAD)
-    return Stored(head.tobytes() + b"".join(contents), len(contents), size[1], size[0])
+        content = image.tobytes() if packing.form == "raw" else _jpeg(image, packing.quality)
+        heads.append((len(content), zlib.crc32(content)))
+        contents += content
+    return Stored(np.array(heads, HEAD).tobytes(), contents, len(heads), size[1], size[0])
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:

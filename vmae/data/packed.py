@@ -28,7 +28,10 @@ MAX_OPEN = 64
 
 @dataclass(frozen=True)
 class Place:
-    """Where a video's frames are: shard, first byte, number of frames, their size; or why they are nowhere."""
+    """Where a video's frames are: shard, first byte, number of frames, their size; or why they are nowhere.
+
+    `source` is size and time of change (ns) of the file that was packed, where they were noted.
+    """
 
     shard: str
     form: str
@@ -37,6 +40,7 @@ class Place:
     height: int = 0
     width: int = 0
     reason: str = ""
+    source: Sequence[int] | None = None
 
 
 def shard_file(folder: Path, number: int) -> Path:
@@ -76,6 +80,14 @@ def read_index(index: Path) -> dict[str, Place]:
         return {path: Place(data.name, values["form"], **place) for path, place in values["videos"].items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"cannot read {index}: {type(error).__name__}: {error}; pack again") from None
+
+
+def stored_bytes(folder: Path, place: Place) -> bytes:
+    """Return a video's heads and frames as they are stored."""
+    with (folder / place.shard).open("rb") as file:
+        file.seek(place.offset)
+        head = file.read(place.frames * HEAD.itemsize)
+        return head + file.read(int(np.frombuffer(head, HEAD)["length"].sum(dtype=np.int64)))
 
 
 def places(manifest: Manifest) -> dict[str, Place]:

@@ -19,8 +19,9 @@ import numpy as np
 
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.decoders import check_count
+from vmae.data.made import Made, begin, finish, source_of
 from vmae.data.manifest import About, Manifest, VideoRow, beside, read_manifest
-from vmae.data.pack import begin, finish, short_side
+from vmae.data.pack import short_side
 from vmae.data.quarantine import reasons_of
 from vmae.data.video import backend_version, read_clips
 from vmae.errors import DataError, Interrupted, RunDirError
@@ -72,8 +73,9 @@ def transcode(
 ) -> Manifest:
     """Re-encode the videos of the manifest `file` into the folder `out`, or finish that, and return the new list, out/NAME.csv.
 
-    Each new file is read again and compared with the old one: the number of frames, and first, middle and last frame. Videos that
-    are in quarantine or cannot be decoded keep their row and are in the new list's quarantine.
+    Lists that were taken from it (NAME-pretrain.csv) are written there too, of the same files. Each new file is read again and
+    compared with the old one: the number of frames, and first, middle and last frame. Videos that are in quarantine or cannot be
+    decoded keep their row and are in the new list's quarantine.
 
     Args:
         num_workers: processes; None takes all cores allowed to this one.
@@ -99,7 +101,7 @@ def transcode(
             f"{len(outside)} paths of {file} lead out of the folder that they are relative to, so out of {out} too; "
             f"the first: {outside[0]!r}; name a root in {beside(file, 'about.json').name} that all videos are below"
         )
-    begin(out, made, file.name)
+    begin(out, made, manifest)
     found = dict(_encode_all(manifest, out, coding, (num_workers, timeout_s, progress)))
     rows = [
         VideoRow(f"{coding.name}/{row.path}.mp4", row.label, row.split, _facts(row, found[row.path])) for row in manifest.rows
@@ -107,7 +109,7 @@ def transcode(
     reasons = {new.path: what for row, new in zip(manifest.rows, rows, strict=True) if isinstance(what := found[row.path], str)}
     if len(reasons) == len(rows):
         raise DataError(f"not one of {len(rows)} videos can be transcoded; the first: {next(iter(reasons.values()))}")
-    return finish(out / file.name, About(classes=manifest.about.classes, made=made), rows, reasons, "transcode")
+    return finish(manifest, out, Made(About(classes=manifest.about.classes, made=made), rows, reasons, "transcode"))
 
 
 def _facts(row: VideoRow, found: dict[str, Any] | str) -> dict[str, Any]:
@@ -155,11 +157,10 @@ def _note(target: Path) -> Path:
 
 
 def _finished(source: Path, target: Path) -> dict[str, Any] | None:
-    """Return what was noted of a finished file whose source has not changed since."""
+    """Return what was noted of a finished file whose source has not changed since; it may be gone, now that it is transcoded."""
     try:
         known: dict[str, Any] = json.loads(_note(target).read_text(encoding="utf-8"))
-        stat = source.stat()
-        return known if target.is_file() and known["source"] == [stat.st_size, stat.st_mtime_ns] else None
+        return known if target.is_file() and source_of(source) in (None, known["source"]) else None
     except (OSError, ValueError, KeyError):
         return None
 

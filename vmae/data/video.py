@@ -8,7 +8,8 @@ repeated, as decord does by default.
 import functools
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -146,6 +147,32 @@ def read_video(path: Path, backend: str = "auto") -> np.ndarray:
     """Return all frames, uint8 [T, H, W, 3]; errors as read_clips."""
     frames: np.ndarray = read_clips(path, lambda length: np.arange(length)[None], backend)[0]
     return frames
+
+
+def through_frames(path: Path, consume: Callable[[Iterator[np.ndarray]], Value], backend: str = "auto") -> Value:
+    """Return `consume(frames)`, given a video's frames one after the other, uint8 [H, W, 3]: as many as it keeps are in memory.
+
+    It is called anew where one backend fails and another is tried. Errors as read_clips, and for frames of unequal sizes.
+    """
+    return _first_that_can(backend, lambda name: consume(_frame_by_frame(path, name)))
+
+
+def _frame_by_frame(path: Path, backend: str) -> Iterator[np.ndarray]:
+    _stat(path)
+    first: tuple[int, ...] | None = None
+    try:
+        with closing(READERS[backend](path)) as reader:
+            for frame in reader:
+                first = first or frame.shape
+                if frame.shape != first:
+                    raise DataError(f"{path}: cannot be decoded: frames of {first[:2]} and of {frame.shape[:2]} px")
+                yield frame
+    except DataError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from None
+    if first is None:
+        raise DataError(f"{path}: no frame can be decoded")
 
 
 def num_frames(path: Path, backend: str = "auto") -> int:

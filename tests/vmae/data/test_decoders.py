@@ -12,7 +12,16 @@ from miniatures import command, scene, write_video
 
 from vmae.data.decoders import READERS, PyavReader
 from vmae.data.manifest import VideoRow, write_manifest
-from vmae.data.video import OwnDecoder, available_backends, num_frames, read_clips, read_frames, read_video, resolve_backend
+from vmae.data.video import (
+    OwnDecoder,
+    available_backends,
+    num_frames,
+    read_clips,
+    read_frames,
+    read_video,
+    resolve_backend,
+    through_frames,
+)
 from vmae.errors import DataError
 
 BACKENDS = available_backends()
@@ -66,6 +75,12 @@ def test_pyav_at_any_frames_is_decoding_in_order(files, kind, backend, data):
 def test_every_number_of_frames_is_that_of_decoding_in_order(files, kind, backend):
     path, frames = files[kind]
     assert num_frames(path, backend) == len(frames)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frame_after_frame_is_decoding_in_order(files, kind):
+    path, frames = files[kind]
+    np.testing.assert_array_equal(through_frames(path, lambda found: np.stack(list(found))), frames)
 
 
 @pytest.mark.skipif("decord" not in BACKENDS, reason="no wheel here")

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,11 +14,15 @@ from hypothesis import strategies as st
 from miniatures import scene, write_video
 
 from vmae.data import packed as packed_module
+from vmae.data.deadline import DeadlinePool
+from vmae.data.decoders import READERS
 from vmae.data.listing import subset_list
 from vmae.data.manifest import VideoRow, read_manifest, write_manifest
-from vmae.data.pack import Packing, pack
+from vmae.data.pack import Packing, _store, pack
 from vmae.data.packed import PackedFrames, shard_file
+from vmae.data.quarantine import read_quarantine
 from vmae.data.transcode import Coding, transcode
+from vmae.data.video import through_frames
 from vmae.errors import DataError
 
 
@@ -125,6 +130,87 @@ def test_files_stay_open_in_bounded_number(packed, monkeypatch):
         for video in (0, 3):
             source.read(video, everything)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def contents_of(made):
+    source = PackedFrames(made, made.rows)
+    return [None if video in source.bad else source.read(video, everything)[0] for video in range(len(source))]
+
+
+def files_of(folder):
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in (folder / "shards").iterdir()}
+
+
+@pytest.fixture
+def changing(tmp_path):
+    """Four videos in two shards, the second of which cannot be read; packed."""
+    for i in (0, 2, 3):
+        write_video(tmp_path / f"{i}.mp4", scene(5 + i, seed=i), "libx264", {})
+    (tmp_path / "1.mp4").write_bytes(b"not yet")
+    write_manifest(tmp_path / "set.csv", [VideoRow(f"{i}.mp4", 0, "train") for i in range(4)])
+
+    def again(backend="auto"):
+        how = Packing(16, "raw", videos_per_shard=2)
+        return pack(tmp_path / "set.csv", tmp_path / "out", how, num_workers=1, backend=backend, progress=False)
+
+    return tmp_path, again
+
+
+def test_what_could_not_be_read_is_tried_again_and_the_rest_is_kept(changing, monkeypatch):
+    folder, again = changing
+    first = again()
+    assert [frames is None for frames in contents_of(first)] == [False, True, False, False]
+    before = files_of(folder / "out")
+    again()
+    assert files_of(folder / "out") == before, "still unreadable: nothing is written"
+    write_video(folder / "1.mp4", scene(9, seed=1), "libx264", {})
+    opened = []
+    real = DeadlinePool.run
+    monkeypatch.setattr(DeadlinePool, "run", lambda self, f, items, *more: real(self, f, opened.extend(items) or opened, *more))
+    mended = again()
+    assert [path.name for path in opened] == ["1.mp4"]
+    assert not read_quarantine(mended.file)
+    assert [len(frames) for frames in contents_of(mended)] == [5, 9, 7, 8]
+    after = files_of(folder / "out")
+    assert after["shard-00001.bin"] == before["shard-00001.bin"]
+    np.testing.assert_array_equal(contents_of(mended)[0], contents_of(first)[0])
+
+
+def test_a_source_that_has_changed_is_packed_again_and_one_that_is_gone_is_kept(changing):
+    folder, again = changing
+    first = contents_of(again())
+    write_video(folder / "2.mp4", scene(11, seed=8), "libx264", {})
+    (folder / "3.mp4").unlink()
+    second = contents_of(again())
+    assert len(second[2]) == 11
+    for video in (0, 3):
+        np.testing.assert_array_equal(second[video], first[video])
+
+
+@pytest.mark.parametrize("codec", [("a.mp4", "libx264"), ("a.avi", "mpeg4")])
+def test_a_video_is_never_in_memory_as_a_whole(tmp_path, codec):
+    name, encoder = codec
+    path = write_video(tmp_path / name, scene(60, 128, 192), encoder, {})
+    _store(Packing(16, "raw"), "auto", path)  # loads what it needs
+    tracemalloc.start()
+    try:
+        stored = _store(Packing(16, "raw"), "auto", path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert stored.frames == 60
+    assert peak < 10 * 128 * 192 * 3, "a few frames of sixty"
+
+
+def test_frames_of_unequal_sizes_are_refused(monkeypatch, tmp_path):
+    class Growing(list):
+        def close(self):
+            pass
+
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    monkeypatch.setitem(READERS, "pyav", lambda path: Growing(np.zeros((16, 16 + i, 3), np.uint8) for i in range(2)))
+    with pytest.raises(DataError, match=r"a\.mp4: cannot be decoded: frames of \(16, 16\) and of \(16, 17\) px"):
+        through_frames(tmp_path / "a.mp4", list, "pyav")
 
 
 def test_no_video_in_a_shard_is_refused():

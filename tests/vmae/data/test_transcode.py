@@ -125,3 +125,15 @@ def test_a_source_that_cannot_be_read_is_blamed_itself(tmp_path):
     assert set(reasons) == {"1.mp4.mp4", "2.mp4.mp4"}
     assert "No such file" in reasons["2.mp4.mp4"]
     assert "symbolic links" in reasons["1.mp4.mp4"]
+
+
+def test_a_file_whose_original_is_gone_is_kept(tmp_path):
+    for i in range(2):
+        write_video(tmp_path / f"{i}.mp4", scene(4 + i), "libx264", {})
+    file = tmp_path / "list.csv"
+    write_manifest(file, [VideoRow(f"{i}.mp4", 0, "train") for i in range(2)])
+    transcode(file, tmp_path / "out", Coding(16), num_workers=1, progress=False)
+    (tmp_path / "0.mp4").unlink()
+    made = transcode(file, tmp_path / "out", Coding(16), num_workers=1, progress=False)
+    assert [len(read_video(made.absolute(row))) for row in made.rows] == [4, 5]
+    assert not read_quarantine(made.file)
