@@ -8,6 +8,7 @@ from miniatures import MAKE, command
 
 from analysis.collect import load_study
 from analysis.report import write_report
+from sweeps import registry, scales
 from vmae.arms import SCRATCH, Arm
 from vmae.data.manifest import beside, read_manifest
 from vmae.data.source import listed_set
@@ -17,14 +18,31 @@ from vmae.study import Ablation, Sweep, make_plan
 DOC = "Does masking matter here?\n\nExpected: it does.\n\nCost: seconds."
 
 
+@pytest.mark.parametrize("form", ["transcoded", "packed"])
+def test_what_was_made_of_a_data_set_is_planned_as_the_data_set_is(form, tmp_path, monkeypatch):
+    """docs/data.md's way to a pre-training on smaller videos: the folder that was made is VMAE_DATA."""
+    root, splits = MAKE["hmdb51"](tmp_path, tuple(f"class {i:02d}" for i in range(scales.LISTS["hmdb51"][2])))
+    labelled = tmp_path / "lists" / "hmdb51.csv"
+    command("prepare", "hmdb51", "--root", root, "--splits", splits, "--out", labelled, "--heldout", 100)
+    other_form(form, [labelled], tmp_path / form)
+    monkeypatch.setenv("VMAE_DATA", str(tmp_path / form))
+    plan = make_plan(registry.load("hmdb51", "paper"))
+    files = {run.pretrain.data.manifest for run in plan.runs.values() if run.stage == "pretrain"}
+    assert files == {str(tmp_path / form / "hmdb51-pretrain.csv")}
+    assert not scales.missing_inputs(plan)
+    before, made = (read_manifest(folder / "hmdb51-pretrain.csv") for folder in (labelled.parent, tmp_path / form))
+    assert [(row.label, row.split) for row in made.rows] == [(row.label, row.split) for row in before.rows]
+    assert all(old.path in new.path for old, new in zip(before.rows, made.rows, strict=True))
+    assert made.about.parent == "hmdb51.csv"
+
+
 def other_form(form, lists, out):
     """The two lists as files, transcoded, or packed."""
     if form == "files":
         return lists
     words = ("transcode",) if form == "transcoded" else ("pack", "--format", "raw")
-    for file in lists:
-        command(*words, file, "--out", out / file.stem, "--short-side", 24, "--workers", 1)
-    return [out / file.stem / file.name for file in lists]
+    command(*words, lists[0], "--out", out, "--short-side", 24, "--workers", 1)
+    return [out / file.name for file in lists]
 
 
 @pytest.mark.parametrize(

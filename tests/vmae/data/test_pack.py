@@ -17,10 +17,10 @@ from vmae.data import packed as packed_module
 from vmae.data.deadline import DeadlinePool
 from vmae.data.decoders import READERS
 from vmae.data.listing import subset_list
-from vmae.data.manifest import VideoRow, read_manifest, write_manifest
+from vmae.data.manifest import About, VideoRow, read_manifest, write_about, write_manifest
 from vmae.data.pack import Packing, _store, pack
 from vmae.data.packed import PackedFrames, shard_file
-from vmae.data.quarantine import read_quarantine
+from vmae.data.quarantine import Quarantined, quarantine_of, read_quarantine, write_quarantine
 from vmae.data.transcode import Coding, transcode
 from vmae.data.video import through_frames
 from vmae.errors import DataError
@@ -132,6 +132,42 @@ def test_files_stay_open_in_bounded_number(packed, monkeypatch):
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
+@pytest.mark.parametrize("make", [pack, transcode])
+def test_lists_taken_from_a_list_are_made_with_it(tmp_path, make):
+    """Same videos, own order, labels, splits and quarantine; not lists of other videos, nor subsets, which their hash names."""
+    for i in range(3):
+        write_video(tmp_path / f"{i}.mp4", scene(5 + i, seed=i), "libx264", {})
+    write_manifest(tmp_path / "set.csv", [VideoRow(f"{i}.mp4", i, "train", {"id": str(i)}) for i in range(3)])
+    write_manifest(tmp_path / "set-pretrain.csv", [VideoRow(f"{i}.mp4", None, "pretrain") for i in (2, 0)])
+    write_manifest(tmp_path / "set-more.csv", [VideoRow("other.mp4", None, "pretrain")])
+    for name in ("pretrain", "more"):
+        write_about(tmp_path / f"set-{name}.csv", About(parent="set.csv", made={"seed": 3}))
+    subset_list(tmp_path / "set.csv", [2], 0, "train")
+    write_quarantine(tmp_path / "set-pretrain.csv", [Quarantined("0.mp4", "ugly", "hand")])
+    how = Packing(16, "raw") if make is pack else Coding(16)
+    out = tmp_path / "out"
+    for _ in range(2):
+        whole = make(tmp_path / "set.csv", out, how, num_workers=1, progress=False)
+        assert sorted(file.name for file in out.glob("set*.csv")) == [
+            "set-pretrain.csv",
+            "set-pretrain.quarantine.csv",
+            "set.csv",
+            "set.quarantine.csv",
+        ]
+        taken = read_manifest(out / "set-pretrain.csv")
+        assert [row.path for row in taken.rows] == [whole.rows[i].path for i in (2, 0)]
+        assert {(row.label, row.split) for row in taken.rows} == {(None, "pretrain")}
+        assert taken.about.parent == "set.csv"
+        assert {path: row.reason for path, row in quarantine_of(taken).items()} == {
+            whole.rows[0].path: "in quarantine by hand: ugly"
+        }
+        assert not quarantine_of(whole)
+    write_manifest(out / "set-pretrain.csv", taken.rows)
+    write_about(out / "set-pretrain.csv", About())
+    with pytest.raises(DataError, match=r"set-pretrain\.csv is a list that was not made here"):
+        make(tmp_path / "set.csv", out, how, num_workers=1, progress=False)
+
+
 def contents_of(made):
     source = PackedFrames(made, made.rows)
     return [None if video in source.bad else source.read(video, everything)[0] for video in range(len(source))]
@@ -143,7 +179,7 @@ def files_of(folder):
 
 @pytest.fixture
 def changing(tmp_path):
-    """Four videos in two shards, the second of which cannot be read; packed."""
+    """Four videos in two shards; the second cannot be read yet."""
     for i in (0, 2, 3):
         write_video(tmp_path / f"{i}.mp4", scene(5 + i, seed=i), "libx264", {})
     (tmp_path / "1.mp4").write_bytes(b"not yet")
