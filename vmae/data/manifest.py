@@ -10,10 +10,12 @@ import difflib
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from vmae.errors import DataError, near
@@ -154,8 +156,8 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
 
     Raises:
         DataError: with file and line: no file, missing column, no label, label that is no integer or outside the classes, a path
-            listed twice (in two splits it would leak), a split that is nearly a known word, no video at all; another
-            number of classes than are named beside it.
+            listed twice, however it is written (in two splits it would leak), a split with spaces around it or nearly a known
+            word, no video at all; another number of classes than are named beside it.
     """
     about = read_about(file)
     if num_classes and about.classes and num_classes != len(about.classes):
@@ -176,9 +178,10 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
     for values in reader:
         where = f"{file}:{reader.line_num}"
         row = _row(values, where, num_classes, labelled_splits)
-        if row.path in first_line:
-            raise DataError(f"{where}: {row.path!r} is listed already on line {first_line[row.path]}")
-        first_line[row.path] = reader.line_num
+        place = normpath(row.path)
+        if place in first_line:
+            raise DataError(f"{where}: {row.path!r} is listed already on line {first_line[place]}")
+        first_line[place] = reader.line_num
         rows.append(row)
     if not rows:
         raise DataError(f"{file} lists no video")
@@ -189,6 +192,8 @@ def _row(values: dict[str, str | None], where: str, num_classes: int | None, lab
     path, text, split = (values[column] for column in COLUMNS)
     if not path or not split:
         raise DataError(f"{where}: {'path' if not path else 'split'} is empty")
+    if split != split.strip():
+        raise DataError(f"{where}: split {split!r} of {path!r} has spaces around it; write {split.strip()!r}")
     if meant := _mistyped(split):
         raise DataError(f"{where}: split {split!r} would be read by no run. Did you mean {meant!r}? If not, choose another word")
     facts = {name: _fact(name, values[name], where) for name in FACTS if values.get(name)}
@@ -196,10 +201,9 @@ def _row(values: dict[str, str | None], where: str, num_classes: int | None, lab
         if split in labelled_splits:
             raise DataError(f"{where}: {path!r} has no label, and split {split!r} needs one")
         return VideoRow(path, None, split, facts)
-    try:
-        label = int(text)
-    except ValueError:
-        raise DataError(f"{where}: label {text!r} of {path!r} is not an integer") from None
+    if not re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):  # int() takes 1_0 too
+        raise DataError(f"{where}: label {text!r} of {path!r} is not an integer")
+    label = int(text)
     if label < 0 or (num_classes is not None and label >= num_classes):
         allowed = f"0 to {num_classes - 1}" if num_classes else "0 or more"
         raise DataError(f"{where}: label {label} of {path!r}; allowed: {allowed}")

@@ -43,3 +43,24 @@ def test_damaged_columns_and_class_names_say_where(tmp_path):
         beside(file, "about.json").write_text(damage)
         with pytest.raises(DataError, match=r"cannot read .*ucf101\.about\.json"):
             read_manifest(file)
+
+
+@pytest.mark.parametrize("again", ["./v/a.mp4", "v//a.mp4", "v/./a.mp4", "w/../v/a.mp4"])
+def test_a_video_listed_twice_under_two_spellings_is_refused(tmp_path, again):
+    (tmp_path / "a.csv").write_text(f"path,label,split\nv/a.mp4,0,train\nv/b.mp4,0,test\n{again},0,test\n")
+    with pytest.raises(DataError, match=r"a\.csv:4: '.*a\.mp4' is listed already on line 2"):
+        read_manifest(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("v.mp4,1_0,train", "label '1_0'"),
+        ("v.mp4,\u0663,train", "label '\u0663'"),  # an Arabic 3
+        ("v.mp4,1, train", "split ' train' of 'v.mp4' has spaces"),
+    ],
+)
+def test_what_only_looks_like_a_label_or_a_split_is_refused(tmp_path, row, words):
+    (tmp_path / "a.csv").write_text(f"path,label,split\n{row}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"a.csv:2: {words}"):
+        read_manifest(tmp_path / "a.csv")
