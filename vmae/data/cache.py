@@ -1,10 +1,10 @@
 """The decoded cache: every video of a list decoded once into one memory map, so that decoding is paid once."""
 
+import fcntl
 import functools
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +17,6 @@ from vmae.data.video import backend_version, read_video
 from vmae.errors import DataError
 from vmae.files import write_atomic
 from vmae.runtime import num_cpus
-
-STALE_LOCK_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def build_cache(
     if not info_file.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _lock(folder / f"{key}.lock"):
+            with _lock(folder / f"{key}.building"):
                 if not info_file.exists():
                     with DeadlinePool(min(num_workers or num_cpus(), len(paths))) as pool:
                         _decode_all(array_file, info_file, paths, backend, _Decoding(pool, timeout_s, progress))
@@ -132,31 +130,18 @@ def _opened(array_file: str) -> np.ndarray:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold a lock directory; wait for another holder, and take over from one whose heartbeat (mtime) stopped."""
-    from threading import Event, Thread
-
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends; wait for another holder. Its file is there while it is held."""
     while True:
-        try:
-            folder.mkdir()
-            break
-        except FileExistsError:
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             try:
-                if time.time() - folder.stat().st_mtime > STALE_LOCK_S:
-                    folder.rmdir()
+                is_there = path.stat().st_ino == os.fstat(file.fileno()).st_ino
             except FileNotFoundError:
-                pass
-            else:
-                time.sleep(0.2)
-    done = Event()
-
-    def beat() -> None:
-        while not done.wait(STALE_LOCK_S / 6):
-            os.utime(folder)
-
-    Thread(target=beat, daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
-        folder.rmdir()
+                is_there = False
+            if is_there:
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)  # before others get it, who then see that it is gone
+                return

@@ -1,14 +1,15 @@
 """Reading: exactly the frames asked for, from either backend or the cache; bad files and lists say what is wrong."""
 
 import multiprocessing
-import os
+import threading
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmae.data.cache import build_cache, cache_key
+from vmae.data.cache import _lock, build_cache, cache_key
 from vmae.data.frames import open_frames
 from vmae.data.make import encode
 from vmae.data.manifest import VideoRow, check_files, list_sha256, read_manifest, write_manifest
@@ -275,15 +276,50 @@ def test_two_builders_at_once_make_one_cache(listed, tmp_path):
         builder.join(60)
     assert [builder.exitcode for builder in builders] == [0, 0]
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
-    assert not list((tmp_path / "cache").glob("*.lock"))
+    assert not list((tmp_path / "cache").glob("*.building"))
 
 
-def test_a_dead_builders_lock_is_taken_over(listed, tmp_path):
+def _hold(path, began, seconds):
+    with _lock(path):
+        began.set()
+        time.sleep(seconds)
+
+
+def test_a_dead_builders_lock_holds_nobody_up(listed, tmp_path):
     paths = [listed.absolute(row) for row in listed.rows]
-    lock = tmp_path / "cache" / f"{cache_key(paths, 'pyav')}.lock"
-    lock.mkdir(parents=True)
-    os.utime(lock, (0, 0))
+    (tmp_path / "cache").mkdir()
+    lock = tmp_path / "cache" / f"{cache_key(paths, 'pyav')}.building"
+    context = multiprocessing.get_context("spawn")
+    began = context.Event()
+    holder = context.Process(target=_hold, args=(lock, began, 600))
+    holder.start()
+    assert began.wait(60)
+    holder.kill()
+    holder.join(60)
+    assert lock.exists()
     _build(tmp_path / "cache", paths)
+    assert not lock.exists()
+
+
+def test_the_lock_is_held_by_one_at_a_time_whoever_died_before(tmp_path):
+    """Eight threads, more than once each, beside a file that a dead holder left."""
+    lock, inside, most = tmp_path / "lock", [], []
+    lock.touch()
+
+    def hold():
+        for _ in range(20):
+            with _lock(lock):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.pop()
+
+    threads = [threading.Thread(target=hold) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1] * 160
     assert not lock.exists()
 
 
