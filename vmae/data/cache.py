@@ -21,10 +21,14 @@ from vmae.runtime import num_cpus
 
 @dataclass(frozen=True)
 class Cache:
-    """Decoded videos, uint8 [V, T, H, W, 3], zeros where `bad` names a reason."""
+    """Decoded videos, uint8 [V, T, H, W, 3], zeros where `bad` names a reason.
+
+    `late` are those of them on which a decoder hung or died, which may go better another time: they belong into quarantine.
+    """
 
     frames: np.ndarray
     bad: dict[int, str]
+    late: frozenset[int] = frozenset()
 
 
 def cache_key(paths: Sequence[Path], backend: str) -> str:
@@ -48,20 +52,33 @@ def build_cache(
     """Open the cache `key`, decoding it first if it is not there; of several processes one decodes, the others wait.
 
     Unreadable videos, and those on which a decoder hangs for `timeout_s` or dies, do not stop it: they are listed with their
-    reason in `bad`. Raises DataError if none can be read or two differ in shape.
+    reason in `bad`. A cache with a video of the latter kind is made again by who did not wait for it to be made. Raises DataError
+    if none can be read or two differ in shape.
     """
     array_file, info_file = folder / f"{key}.npy", folder / f"{key}.json"
-    if not info_file.exists():
+    before = _stamp(info_file)
+    if before is None or _read_info(info_file)[1]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _lock(folder / f"{key}.building"):
-                if not info_file.exists():
+                if _stamp(info_file) == before:
                     with DeadlinePool(min(num_workers or num_cpus(), len(paths))) as pool:
                         _decode_all(array_file, info_file, paths, backend, _Decoding(pool, timeout_s, progress))
         except OSError as error:
             raise DataError(f"cannot write the decoded cache in {folder}: {error.strerror or error}") from error
-    bad = {int(video): reason for video, reason in json.loads(info_file.read_text())["bad"].items()}
-    return Cache(np.load(array_file, mmap_mode="r"), bad)
+    return Cache(np.load(array_file, mmap_mode="r"), *_read_info(info_file))
+
+
+def _stamp(file: Path) -> int | None:
+    return file.stat().st_mtime_ns if file.exists() else None
+
+
+def _read_info(file: Path) -> tuple[dict[int, str], frozenset[int]]:
+    """Return reasons of bad videos, and which are late; of a cache that does not tell, those whose process ended."""
+    info = json.loads(file.read_text())
+    bad = {int(video): reason for video, reason in info["bad"].items()}
+    untold = [video for video, reason in bad.items() if "its process" in reason]
+    return bad, frozenset(info.get("late", untold))
 
 
 @dataclass(frozen=True)
@@ -77,6 +94,7 @@ def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backen
     from rich.progress import Progress
 
     bad: dict[int, str] = {}
+    late: list[int] = []
     shape = _first_shape(paths, backend, how)
     temporary = array_file.with_suffix(f".{os.getpid()}.tmp")
     frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), *shape))
@@ -87,6 +105,7 @@ def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backen
             for (video, path), found in how.pool.run(decode, enumerate(paths), how.timeout_s):
                 if isinstance(found, Blamed):
                     bad[video] = found.of(path)
+                    late += [video] if found.kind != "raised" else []
                     frames[video] = 0
                 elif found != shape:
                     raise DataError(
@@ -98,7 +117,7 @@ def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backen
         temporary.replace(array_file)
     finally:
         temporary.unlink(missing_ok=True)
-    info = {"backend": backend_version(backend), "shape": [len(paths), *shape], "bad": bad}
+    info = {"backend": backend_version(backend), "shape": [len(paths), *shape], "bad": bad, "late": late}
     write_atomic(info_file, (json.dumps(info, indent=1) + "\n").encode())
 
 

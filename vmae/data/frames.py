@@ -83,6 +83,7 @@ class CachedFrames:
     def __init__(self, cache: Cache, paths: Sequence[Path]) -> None:
         self.frames, self.paths = cache.frames, list(paths)
         self.bad: Mapping[int, str] = cache.bad
+        self.late = cache.late
 
     @property
     def equal_frames(self) -> int:

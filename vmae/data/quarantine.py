@@ -89,6 +89,15 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
+def quarantine_late(manifest: Manifest, row: VideoRow, reason: str) -> None:
+    """Set a video aside on which a decoder hung or died, on the word of `training`; say so where the list cannot be written."""
+    reason = reason.removeprefix(f"{manifest.absolute(row)}: ")
+    try:
+        write_quarantine(manifest.file, [Quarantined(row.path, reason, "training")])
+    except VmaeError as error:  # a data set that others own: the video is left out all the same
+        print(f"warning: {row.path} is left out ({reason}); it cannot be put into quarantine: {error}", flush=True)
+
+
 class WithoutQuarantined:
     """All videos of a split, of which only those that are not set aside are ever opened.
 
@@ -135,15 +144,8 @@ class WithoutQuarantined:
             return self.source.read(self._where[video], choose)
         except Late as error:
             self._reasons[video] = str(error)
-            self._set_aside(self.rows[video], str(error))
+            quarantine_late(self.manifest, self.rows[video], str(error))
             raise
-
-    def _set_aside(self, row: VideoRow, reason: str) -> None:
-        reason = reason.removeprefix(f"{self.manifest.absolute(row)}: ")
-        try:
-            write_quarantine(self.manifest.file, [Quarantined(row.path, reason, "training")])
-        except VmaeError as error:  # a data set that others own: the video is left out all the same
-            print(f"warning: {row.path} is left out ({reason}); it cannot be put into quarantine: {error}", flush=True)
 
     def _changed(self) -> list[int]:
         """Return what differs once a quarantine was written."""

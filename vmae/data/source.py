@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmae.data.embedded import DOMAINS, is_embedded, manifest_file
-from vmae.data.frames import FrameSource, PartOfFrames, open_frames
+from vmae.data.frames import CachedFrames, FrameSource, PartOfFrames, open_frames
 from vmae.data.manifest import Manifest, VideoRow, beside, list_sha256, read_manifest
-from vmae.data.quarantine import WithoutQuarantined, reasons_of
+from vmae.data.quarantine import WithoutQuarantined, quarantine_late, reasons_of
 from vmae.data.subset import subset
 from vmae.errors import DataError
 from vmae.runtime import RuntimeConfig
@@ -68,6 +68,9 @@ def frames_of(manifest: Manifest, split: str, runtime: RuntimeConfig) -> FrameSo
         backend=runtime.decode_backend,
         timeout_s=runtime.decode_timeout_s,
     )
+    if isinstance(source, CachedFrames):
+        for video in sorted(source.late):
+            quarantine_late(manifest, healthy[video], source.bad[video])
     return WithoutQuarantined(source, reasons, manifest, rows) if reasons or cache_dir is None else source
 
 

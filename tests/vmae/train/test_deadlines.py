@@ -130,6 +130,23 @@ def test_the_cache_is_built_without_it(recipe, place, monkeypatch):
     source = frames_of(read_manifest(file), "pretrain", place.model_copy(update={"cache": True}))
     assert list(source.bad) == [3]
     assert "not done after 2 s" in source.bad[3]
+    path = read_manifest(file).select("pretrain")[3].path
+    assert read_quarantine(file) == {path: Quarantined(path, "not done after 2 s; its process was killed", "training")}
+
+    monkeypatch.undo()  # the machine is itself again, and a scan has the last word
+    scan(file, num_workers=2, progress=False)
+    assert not frames_of(read_manifest(file), "pretrain", place.model_copy(update={"cache": True})).bad
+
+
+def test_a_cache_is_not_made_again_for_what_can_never_be_read(recipe, place, monkeypatch):
+    file = pretrain_list(place, recipe)
+    manifest = read_manifest(file)
+    manifest.absolute(manifest.select("pretrain")[3]).write_bytes(b"no video")
+    cached = place.model_copy(update={"cache": True})
+    assert list(frames_of(manifest, "pretrain", cached).bad) == [3]
+    monkeypatch.setattr("vmae.data.cache._decode_all", None)
+    assert list(frames_of(manifest, "pretrain", cached).bad) == [3]
+    assert not read_quarantine(file)
 
 
 def read_in_copy(decoder, path, queue):
