@@ -323,6 +323,13 @@ def test_the_lock_is_held_by_one_at_a_time_whoever_died_before(tmp_path):
     assert not lock.exists()
 
 
+@pytest.mark.parametrize(("length", "trained", "tested"), [(31, 15, 30), (33, 31, 31), (47, 31, 45)])
+def test_segments_leave_out_the_last_frames_in_training_but_not_in_the_test(length, trained, tested):
+    """As released; docs/paper-versus-code.md says so."""
+    assert max(tsn_indices(length, 16, np.random.default_rng(i)).max() for i in range(200)) == trained
+    assert tsn_test_indices(length, 16, 2).max() == tested
+
+
 def test_auto_is_pyav_and_decord_for_what_it_cannot_read():
     assert resolve_backend("auto") == "pyav,decord"
 
