@@ -75,6 +75,8 @@ def _head(study: Study) -> Section:
     lines = [str(study.plan["purpose"]), f"Runs: {_counts(study)}. Claims judged by these runs: findings."]
     if study.is_synthetic:
         lines.insert(0, f"**{SYNTHETIC}**")
+    if overrides := study.plan.get("set"):
+        lines.append(f"**Not as declared:** {', '.join(f'{path} = {value}' for path, value in overrides.items())} (`--set`).")
     lines += [f"Cannot be used: {problem}." for problem in study.problems]
     return Section(_title(study), 1, lines)
 

@@ -7,7 +7,6 @@ from vmae.arms import Arm, value_at
 from vmae.errors import ConfigError
 from vmae.recipe import Recipe
 
-SEEDS = ("pretrain.seed", "finetune.seed")
 Question = tuple[str, Arm, str]  # ablation, arm, data set as tables call it
 
 
@@ -25,8 +24,7 @@ def check_overrides(
     for path in settings:
         reached, overruled = _reach(path, settings, bases, asked, paper_names, seed)
         if not reached:
-            kept = f"ablation {', '.join(overruled)}: each arm sets it" if overruled else "no arm has runs that it changes"
-            reason = "seeds are those of --seeds" if path in SEEDS else kept
+            reason = f"ablation {', '.join(overruled)}: each arm sets it" if overruled else "no arm has runs that it changes"
             raise ConfigError(f"--set {path}={settings[path]!r} would do nothing: {reason}")
         if overruled:
             arms = "; ".join(f"{ablation}: {', '.join(names)}" for ablation, names in overruled.items())

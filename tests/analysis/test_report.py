@@ -112,6 +112,15 @@ def test_seeds_that_agree_to_the_digit_prove_no_power(store, planned, tmp_path):
     assert "is not known" in write_report(load_study(store, "synthetic"), tmp_path).file.read_text()
 
 
+def test_a_report_says_by_what_overrides_its_runs_differ_from_the_declaration(store, planned, tmp_path):
+    made.finish(store, planned, level)
+    assert "Not as declared" not in write_report(load_study(store, "synthetic"), tmp_path / "a").file.read_text()
+    other = make_plan(made.sweep(), {"finetune.optim.epochs": 3})
+    made.finish(store, other, level)
+    text = write_report(load_study(store, "synthetic"), tmp_path / "b").file.read_text()
+    assert "**Not as declared:** finetune.optim.epochs = 3 (`--set`)." in text
+
+
 def test_an_arm_at_chance_is_named(store, planned, tmp_path):
     made.finish(store, planned, lambda arm, seed: 13.0 if arm == "scratch" else level(arm, seed))
     assert (

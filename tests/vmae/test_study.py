@@ -105,8 +105,8 @@ def test_an_arm_wins_over_an_override_and_the_plan_says_so():
             "--set pretrain.mask.ratio=0.875 would do nothing: ablation ratios: each arm",
         ),
         ((KINDS,), {"pretrain.mask.kind": "frame"}, "ablation kinds: each arm sets it"),
-        ((RATIOS,), {"finetune.seed": 3}, "seeds are those of --seeds"),
-        ((RATIOS,), {"instead.scratch_epochs": 3}, "no arm has runs that it changes"),
+        ((RATIOS,), {"finetune.seed": 3}, "--seeds, or the sweep's seeds, say which seeds each run has"),
+        ((RATIOS,), {"instead.contrast.optim.epochs": 3}, "no arm has runs that it changes"),
     ],
 )
 def test_an_override_that_reaches_no_arm_is_refused(ablations, settings, words):

@@ -10,7 +10,7 @@ from helpers import run_chain
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 from typer.testing import CliRunner
 
-from benchmarks.pretrain_step import their_config, with_our_epsilon
+from benchmarks.contestants import their_config, with_our_epsilon
 from vmae.__main__ import app
 from vmae.errors import CheckpointError
 from vmae.files import file_sha256
@@ -360,14 +360,14 @@ def test_a_run_exports_by_its_own_geometry(as_released, store, runtime, tmp_path
 def test_an_exported_run_answers_as_it_did_here(as_released, store, runtime, tmp_path):
     run = as_released.replace({"pretrain": None}).runs()[0]
     results = run_chain(store, as_released.replace({"pretrain": None}), runtime, upto="finetune")
-    place, out = store.run(results["finetune"].run_id), tmp_path / "hf.safetensors"
+    place, out = store.run(results["finetune"].run_id), tmp_path / "model.safetensors"
     text, _ = command("export", place.path, "--out", out, "--format", "huggingface")
     assert "positions" not in text, "a run knows its positions, so there is nothing to warn of"
     ours = Classifier(run).double().eval()
     load_into(ours, load_weights(place.weights), min_share=1.0)
     decoder = as_released.pretrain.decoder
-    theirs = with_our_epsilon(VideoMAEForVideoClassification(their_config(run.grid, run.encoder, decoder, num_labels=8)).double())
-    assert not theirs.load_state_dict(safetensors.torch.load_file(out)).missing_keys
+    their_config(run.grid, run.encoder, decoder, num_labels=8).save_pretrained(tmp_path)
+    theirs = with_our_epsilon(VideoMAEForVideoClassification.from_pretrained(tmp_path).double())
     clips = torch.rand(2, 3, run.grid.num_frames, run.grid.size_px, run.grid.size_px, dtype=torch.float64)
     mean, std = (torch.tensor(values).double()[:, None, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     expected = theirs.eval()(((clips - mean) / std).transpose(1, 2)).logits
