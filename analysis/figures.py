@@ -13,7 +13,7 @@ from analysis.paper import lookup
 from analysis.table import GROUP, MIXED_HARDWARE
 from analysis.words import seeds_note
 
-ALIKE_HOURS = 1.5  # times the fastest seed's; where a seed took longer, the machine had other work
+ALIKE_HOURS = 1.25  # times the fastest seed's; where a seed took longer, the machine had other work
 ONE_COST = 1.1  # hours that differ by less are one cost, and what differs is the machine's noise
 MEMORY = "gpu_mem_GB_bs16_1gpu"  # in paper.csv, Table 1a
 Made = tuple[Figure, str] | None  # a figure and its caption, or nothing where there is nothing to draw

@@ -130,7 +130,7 @@ def test_arms_of_one_cost_have_no_figure_of_costs(paper_study, cells, ratio):
     assert (drawn is not None) == (ratio == 1.2)
 
 
-@pytest.mark.parametrize("change", [{"flags": "mixed hardware"}, {"hours_apart": 1.6}])
+@pytest.mark.parametrize("change", [{"flags": "mixed hardware"}, {"hours_apart": 1.3}])
 def test_times_that_are_the_machines_have_no_figure(paper_study, cells, change):
     shown = part(cells, "mask_sampling").assign(hours=[1.0, 1.2, 1.0, 1.0])
     assert OF_TABLES["cost"](paper_study, paper_study.ablation("mask_sampling"), shown.assign(**change)) is None
