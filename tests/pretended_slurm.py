@@ -44,7 +44,7 @@ class PretendedSlurm:
         monkeypatch.setattr(SlurmLauncher, "launch", lambda launcher, batch: self.take(launcher, batch))
         monkeypatch.setattr(cluster, "check_profile", lambda *_: None)
         monkeypatch.setattr(cluster, "take_snapshot", lambda root: root / "code" / "abc")
-        monkeypatch.setattr(submitting, "check_data", lambda *_: None)
+        monkeypatch.setattr(submitting, "check_data", lambda *_, **__: None)
         monkeypatch.setattr(submitting, "time", SimpleNamespace(sleep=lambda _: self.pass_time()))
 
     def __call__(self, *words: str) -> Result:

@@ -66,7 +66,7 @@ class OnSlurm:
         from slurm.look import look
         from sweeps.commands.cluster import Order, submit_to_slurm
 
-        check_data(made, self.place.runtime)
+        check_data(made, self.place.runtime, is_here=False)
         order = Order(self.profile_name, self.place, 1, None, None, set(made.runs), self.retried, self.see, "this")
         submit_to_slurm(self.store, made, order, quiet=True)
         while True:

@@ -60,7 +60,7 @@ def submit(
         raise ConfigError(
             f"--dry-run, --test-only, --pack, --max-running and --max-gpu-hours are for SLURM; profile {profile} is local"
         )
-    check_data(made, place.runtime)
+    check_data(made, place.runtime, isinstance(place, LocalProfile))
     for remark in (*made.overruled, *replaced(store, made)):
         console.print(remark, markup=False)
     if prepare:
@@ -121,7 +121,7 @@ def watch(
     made, store, place = plan_of(name, sets, seeds, preset), store_of(runs), load_profile(profile)
     if isinstance(place, LocalProfile):
         raise ConfigError(f"profile {profile} is local, where submit itself waits; watch is for SLURM")
-    check_data(made, place.runtime)
+    check_data(made, place.runtime, is_here=False)
     see = f"python -m sweeps status {typed(made.sweep.name, set=sets, seeds=seeds, runs=runs)}"
     order = Order(profile, place, pack, max_running, None, selected(made, only), frozenset(), see, "this", is_watched=True)
     control.queue()  # is there a SLURM that answers?
@@ -156,9 +156,13 @@ def _retried(words: list[str] | None) -> frozenset[str]:
     return frozenset(found)
 
 
-def check_data(made: Plan, runtime: Any) -> None:
-    """Look at every manifest, split, quarantine and weights file that runs of the plan read, before any job exists."""
-    from vmae.data.source import manifest_of, set_aside
+def check_data(made: Plan, runtime: Any, is_here: bool = True) -> None:
+    """Look at every manifest, split, quarantine, video and weights file that runs of the plan read, before any job exists.
+
+    Args:
+        is_here: whether runs will run on this machine; if not, it need not see their videos.
+    """
+    from vmae.data.source import check_split, manifest_of
     from vmae.files import file_sha256
 
     sets: dict[str, tuple[Any, set[str]]] = {}
@@ -176,7 +180,8 @@ def check_data(made: Plan, runtime: Any) -> None:
     for data, asked in sets.values():
         manifest = manifest_of(data, runtime)
         for split in sorted(asked, reverse=True):  # what is trained on before what judges it
-            set_aside(manifest, split, runtime)
+            if not check_split(manifest, split, runtime, is_here):
+                console.print(f"no {split} video of {manifest.file} is seen from here; the nodes must see them", markup=False)
     for imported in weights.values():
         if file_sha256(Path(imported.path)) != imported.sha256:
             raise ConfigError(f"{imported.path} is another file than the plan was made with; plan again to use it")

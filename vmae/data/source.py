@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vmae.data.embedded import DOMAINS, is_embedded, manifest_file
 from vmae.data.frames import CachedFrames, FrameSource, PartOfFrames, open_frames
-from vmae.data.manifest import Manifest, VideoRow, beside, list_sha256, read_manifest
+from vmae.data.manifest import Manifest, VideoRow, beside, check_files, list_sha256, read_manifest
 from vmae.data.quarantine import WithoutQuarantined, quarantine_late, reasons_of
 from vmae.data.subset import subset
 from vmae.errors import DataError
@@ -14,6 +14,7 @@ from vmae.sections import EmbeddedSet, ListedSet, SubsetConfig
 
 LABELLED_SPLITS = ("train", "holdout", "test")
 TRAINING_SPLITS = ("pretrain", "train")
+MAX_LOOKED_AT = 5_000  # files of a split before any job exists: a second or two on a network file system
 
 
 def manifest_of(data: EmbeddedSet | ListedSet, runtime: RuntimeConfig) -> Manifest:
@@ -89,6 +90,24 @@ def set_aside(manifest: Manifest, split: str, runtime: RuntimeConfig) -> dict[in
             f"{allowed:.0%} are allowed; the first: {next(iter(reasons.values()))}"
         )
     return reasons
+
+
+def check_split(manifest: Manifest, split: str, runtime: RuntimeConfig, is_here: bool) -> bool:
+    """Look for the files of a split, of a long list for an even sample; return whether any is seen from this machine.
+
+    Args:
+        is_here: whether runs will run on this machine; if not, the videos may all lie on disks of others.
+
+    Raises:
+        DataError: as `set_aside`, and where files are missing or empty that are not in quarantine.
+    """
+    reasons, rows = set_aside(manifest, split, runtime), manifest.select(split)
+    healthy = [row for position, row in enumerate(rows) if position not in reasons]
+    looked_at = healthy[:: -(-len(healthy) // MAX_LOOKED_AT)]
+    is_seen = manifest.about.packed is not None or any(manifest.absolute(row).is_file() for row in looked_at)
+    if is_seen or is_here:
+        check_files(manifest, looked_at)
+    return is_seen
 
 
 @dataclass(frozen=True)

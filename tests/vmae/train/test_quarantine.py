@@ -1,6 +1,8 @@
 """Downloads -> prepare -> scan -> train -> evaluate; what is in quarantine is replaced in training and named in evaluation."""
 
 import os
+import re
+from dataclasses import replace
 
 import miniatures
 import numpy as np
@@ -21,6 +23,7 @@ from vmae.runs import Store
 from vmae.study import Ablation, Sweep, make_plan
 
 CLASSES = tuple(f"class {i}" for i in range(6))
+ABLATION = Ablation("a", "Which?\n\nExpected: one.\n\nCost: some.", "", (Arm("x", {}),), "x")
 
 
 @pytest.fixture
@@ -121,19 +124,35 @@ def test_a_file_in_quarantine_is_not_opened(lists, place):
 
 
 def test_too_many_are_refused_before_any_job_exists(lists, listed_recipe, runtime):
-    ablation = Ablation("a", "Which?\n\nExpected: one.\n\nCost: some.", "", (Arm("x", {}),), "x")
-    plan = make_plan(Sweep("s", "S.", (ablation,), {"d": listed_recipe}, (0,)))
+    plan = make_plan(Sweep("s", "S.", (ABLATION,), {"d": listed_recipe}, (0,)))
     check_data(plan, runtime)
     write_quarantine(lists, [Quarantined(row.path, "a test", "hand") for row in read_manifest(lists).select("train")[:2]])
     with pytest.raises(DataError, match=r"2 of 24 (pretrain|train) videos are in quarantine"):
         check_data(plan, runtime)
 
 
+def test_videos_that_are_not_there_are_refused_before_any_job_exists(lists, listed_recipe, runtime, capsys):
+    """All of them may lie where only nodes see them; some of them cannot."""
+    plan = make_plan(Sweep("s", "S.", (ABLATION,), {"d": listed_recipe}, (0,)))
+    manifest = read_manifest(lists)
+    files = [manifest.absolute(row) for row in manifest.rows]
+    files[0].unlink()
+    for is_here in (True, False):
+        with pytest.raises(DataError, match=rf"1 of \d+ videos of .*; the first: .*{re.escape(files[0].name)} is missing"):
+            check_data(plan, runtime, is_here)
+    for file in files[1:]:
+        file.unlink()
+    with pytest.raises(DataError, match=r"(\d+) of \1 videos of .* cannot be used"):
+        check_data(plan, runtime)
+    check_data(plan, runtime, is_here=False)
+    assert "is seen from here; the nodes must see them" in capsys.readouterr().out.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("name", "split", "settings"), [("hmdb51-pretrain", "holdout", {}), ("hmdb51", "test", {"pretrain": None})]
 )
 def test_a_split_that_judges_is_looked_at_before_any_job_exists(lists, listed_recipe, runtime, name, split, settings):
-    ablation = Ablation("a", "Which?\n\nExpected: one.\n\nCost: some.", "", (Arm("x", settings),), "x")
+    ablation = replace(ABLATION, arms=(Arm("x", settings),))
     plan = make_plan(Sweep("s", "S.", (ablation,), {"d": listed_recipe}, (0,)))
     file = lists.with_stem(name)
     rows = read_manifest(file).select(split)
