@@ -28,11 +28,8 @@ def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig, seen: Look | 
         seen: where they stand, if that is known already.
     """
     seen = seen or look(store, parents_of(made))
-    if left := _left_behind(store, made):
-        console.print(
-            f"{made.sweep.name}: its plan named other runs before, of other seeds or settings; {left} of them are in no report "
-            f"now. They stay, and come back with the options that they were submitted with"
-        )
+    for sentence in replaced(store, made):
+        console.print(sentence, markup=False)
     store.write_plan(made.sweep.name, made.to_json())
     settings = runtime.model_dump_json().encode()
     for id_, run in made.runs.items():
@@ -44,13 +41,16 @@ def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig, seen: Look | 
 
 
 def replaced(store: Store, made: Plan) -> list[str]:
-    """Return a sentence if the plan that a submit replaces had other overrides or seeds: reports will know the new ones only."""
+    """Return what to say of the plan that a submit replaces, if it differs: reports know the new one only."""
     try:
         before = store.read_plan(made.sweep.name)
     except VmaeError:  # none yet, or a damaged one, which is written anew
         return []
     old, new = (_asked(plan) for plan in (before, json.loads(json.dumps(made.to_json()))))
-    return [f"replaces the plan of {made.sweep.name} with {old}; now {new}"] if old != new else []
+    sentences = [f"replaces the plan of {made.sweep.name} with {old}; now {new}"] if old != new else []
+    if left := sum(store.run(id_).finished() is not None for id_ in before["runs"] if id_ not in made.runs):
+        sentences.append(f"{left} finished runs of it are in no report now; they stay, and come back with the options they had")
+    return sentences
 
 
 def _asked(plan: Mapping[str, Any]) -> str:
@@ -116,15 +116,6 @@ def _without_weights(store: Store, made: Plan, pending: Collection[str]) -> list
             result = store.run(parent).finished()
             found |= {parent} if result is not None and result.status == "done" else set()
     return [id_ for id_ in made.runs if id_ in found]
-
-
-def _left_behind(store: Store, made: Plan) -> int:
-    """Return how many finished runs the sweep's plan named until now and names no longer."""
-    try:
-        before = store.read_plan(made.sweep.name)["runs"]
-    except VmaeError:  # absent or damaged: it is about to be written
-        return 0
-    return sum(store.run(id_).finished() is not None for id_ in before if id_ not in made.runs)
 
 
 def startable(made: Plan, states: Mapping[str, State], pending: Collection[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of, typed
-from sweeps.commands.pending import RETRIED, pending_of, prepare_runs, replaced, startable
+from sweeps.commands.pending import RETRIED, pending_of, prepare_runs, startable
 from sweeps.commands.show import console, print_states
 from vmae.errors import ConfigError, SchedulerError, near
 from vmae.runs import AT_WORK, FINISHED, State, Store
@@ -61,7 +61,7 @@ def submit(
             f"--dry-run, --test-only, --pack, --max-running and --max-gpu-hours are for SLURM; profile {profile} is local"
         )
     check_data(made, place.runtime, isinstance(place, LocalProfile))
-    for remark in (*made.overruled, *replaced(store, made)):
+    for remark in made.overruled:
         console.print(remark, markup=False)
     if prepare:
         prepare_runs(store, made, place.runtime)

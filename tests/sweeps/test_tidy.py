@@ -215,7 +215,7 @@ def test_a_rehearsed_or_refused_submit_changes_nothing(words, tmp_path, monkeypa
 def test_runs_that_another_choice_of_seeds_took_out_of_the_plan_outlive_prune(tmp_path, monkeypatch):
     slurm = PretendedSlurm(tmp_path, monkeypatch)
     assert slurm("watch", "smoke").exit_code == 0
-    assert "12 of them are in no report now" in slurm("submit", "smoke", "--seeds", "5").output
+    assert "12 finished runs of it are in no report now" in slurm("submit", "smoke", "--seeds", "5").output
     said = slurm("prune", "--yes")
     assert "12 runs of no plan stay" in said.output
     assert "0 of 12 runs to submit; 12 done" in slurm("submit", "smoke").output
