@@ -52,6 +52,19 @@ def stop_flag() -> Iterator[StopFlag]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def deaf_to_children() -> Iterator[None]:
+    """Hear of no process that ends while the block runs: torch raises for each killed loader process, wherever the program is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+
+
 def ignore_stop_signals(_: int = 0) -> None:
     """`worker_init_fn`: torch resets handlers in loader workers, so they ignore the signals anew."""
     for number in STOP_SIGNALS:

@@ -19,7 +19,7 @@ from vmae.config import ContrastConfig, EvaluateRun, FinetuneRun, PretrainRun
 from vmae.errors import ConfigError, DivergedError, Interrupted, ResultsError, RunDirError, Stuck, VmaeError
 from vmae.files import write_atomic
 from vmae.identity import cell_id, run_id
-from vmae.interrupt import StopFlag, ignore_stop_signals, stop_flag
+from vmae.interrupt import StopFlag, deaf_to_children, ignore_stop_signals, stop_flag
 from vmae.recipe import validate
 from vmae.results import Result, write_result
 from vmae.runs import RunDir, Store
@@ -129,9 +129,10 @@ def work(run_dir: RunDir, runtime: RuntimeConfig | None = None, stop: StopFlag |
                 raise
             except Exception as error:
                 reason = str(error) if isinstance(error, VmaeError) else f"{type(error).__name__}: {error}"
-                run_dir.stop("failed", reason)
-                if not isinstance(error, VmaeError):
-                    traceback.print_exc()
+                with deaf_to_children():  # of two loader processes that are killed the second would end the record of the first
+                    run_dir.stop("failed", reason)
+                    if not isinstance(error, VmaeError):
+                        traceback.print_exc()
                 raise
             write_result(run_dir.result, result)
             if result.status == "done":  # of a diverged run, the state before it shows what happened

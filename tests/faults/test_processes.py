@@ -16,7 +16,7 @@ from ranks import ends_as_torchrun_starts, run_as_torchrun_does, vmae, vmae_unti
 from vmae import allocation
 from vmae.errors import ConfigError, VmaeError
 from vmae.job import work
-from vmae.runs import Store
+from vmae.runs import RunDir, Store
 from vmae.train import distributed
 
 
@@ -44,8 +44,7 @@ def test_a_loader_process_that_is_shot_is_said_and_the_next_start_reaches_the_sa
 
     def shoot(training):
         if training.progress.step == 1:  # two times two batches are read ahead; the sixth needs somebody
-            for child in multiprocessing.active_children():
-                os.kill(child.pid, signal.SIGKILL)
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
 
     with monkeypatch.context() as patched:
         around_update(patched, after=shoot)
@@ -55,6 +54,35 @@ def test_a_loader_process_that_is_shot_is_said_and_the_next_start_reaches_the_sa
     assert "DataLoader worker" in shot.read_stopped()["reason"]
     work(shot, loading)
     assert_equal_runs(shot, whole)
+
+
+def test_a_second_process_that_ends_meanwhile_does_not_hide_why_a_run_failed(recipe, store, runtime, monkeypatch):
+    """As torch's handler does for the second of two loader processes: it raises in the middle of whatever is being done."""
+
+    def handler(number, frame):
+        raise RuntimeError("another process is gone")
+
+    def fail(training):
+        raise OSError("the first reason")
+
+    stop = RunDir.stop
+
+    def stop_while_one_ends(place, state, reason):
+        os.kill(os.getpid(), signal.SIGCHLD)
+        stop(place, state, reason)
+
+    monkeypatch.setattr(RunDir, "stop", stop_while_one_ends)
+    around_update(monkeypatch, after=fail)
+    place = prepare(store, recipe, runtime=runtime)
+    before = signal.signal(signal.SIGCHLD, handler)
+    try:
+        with pytest.raises(OSError, match="the first reason"):
+            work(place, runtime)
+        assert signal.getsignal(signal.SIGCHLD) is handler
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert place.state() == "failed"
+    assert "the first reason" in place.read_stopped()["reason"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is one")
