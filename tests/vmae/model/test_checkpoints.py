@@ -1,107 +1,25 @@
 """Weights from elsewhere and back: bit-exact, reported, refused where they do not belong."""
 
-import argparse
 import pickle
 
 import pytest
 import safetensors.torch
 import torch
 from helpers import run_chain
+from released import equal, image_mae, released_finetuning, released_pretraining, wrapped
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
-from typer.testing import CliRunner
 
-from benchmarks.contestants import their_config, with_our_epsilon
-from vmae.__main__ import app
 from vmae.errors import CheckpointError
 from vmae.files import file_sha256
 from vmae.grid import CubeGrid
-from vmae.identity import run_id
 from vmae.model.autoencoder import VideoMAE
-from vmae.model.blocks import IMAGENET_MEAN, IMAGENET_STD, CubeEmbedding
+from vmae.model.blocks import CubeEmbedding
 from vmae.model.classifier import Classifier
 from vmae.model.cubes import cut
-from vmae.model.describe import describe
 from vmae.model.formats import from_vmae, to_vmae
 from vmae.model.importing import load_imported, load_into, read_checkpoint
 from vmae.sections import ImportedWeights
 from vmae.sizes import DECODERS, ENCODERS
-from vmae.train.checkpoint import load_weights, save_weights
-
-BLOCK = {
-    "norm1.weight": "D", "norm1.bias": "D", "norm2.weight": "D", "norm2.bias": "D",
-    "attn.q_bias": "D", "attn.v_bias": "D", "attn.qkv.weight": "3D D", "attn.proj.weight": "D D", "attn.proj.bias": "D",
-    "mlp.fc1.weight": "4D D", "mlp.fc1.bias": "4D", "mlp.fc2.weight": "D 4D", "mlp.fc2.bias": "D",
-}  # fmt: skip
-
-
-def blocks(prefix, depth, width):
-    def shape(text):
-        return [int(word.removesuffix("D") or 1) * width for word in text.split()]
-
-    return {f"{prefix}blocks.{i}.{name}": torch.randn(shape(text)) for i in range(depth) for name, text in BLOCK.items()}
-
-
-def released_pretraining(width=16, depth=2, dec_width=8, dec_depth=1, tubelet=2, patch=8):
-    """The names and shapes of a released pre-training file."""
-    torch.manual_seed(0)
-    return {
-        "mask_token": torch.randn(1, 1, dec_width),
-        "encoder.patch_embed.proj.weight": torch.randn(width, 3, tubelet, patch, patch),
-        "encoder.patch_embed.proj.bias": torch.randn(width),
-        **blocks("encoder.", depth, width),
-        "encoder.norm.weight": torch.randn(width),
-        "encoder.norm.bias": torch.randn(width),
-        **blocks("decoder.", dec_depth, dec_width),
-        "decoder.norm.weight": torch.randn(dec_width),
-        "decoder.norm.bias": torch.randn(dec_width),
-        "decoder.head.weight": torch.randn(3 * tubelet * patch**2, dec_width),
-        "decoder.head.bias": torch.randn(3 * tubelet * patch**2),
-        "encoder_to_decoder.weight": torch.randn(dec_width, width),
-    }
-
-
-def released_finetuning(width=16, depth=2, classes=5, tubelet=2, patch=8):
-    torch.manual_seed(1)
-    return {
-        "patch_embed.proj.weight": torch.randn(width, 3, tubelet, patch, patch),
-        "patch_embed.proj.bias": torch.randn(width),
-        **blocks("", depth, width),
-        "fc_norm.weight": torch.randn(width),
-        "fc_norm.bias": torch.randn(width),
-        "head.weight": torch.randn(classes, width),
-        "head.bias": torch.randn(classes),
-    }
-
-
-def image_mae(width=16, depth=2, patch=8):
-    torch.manual_seed(2)
-    named = {
-        name.replace("q_bias", "qkv.bias"): tensor for name, tensor in blocks("", depth, width).items() if "v_bias" not in name
-    }
-    named = {name: torch.randn(3 * width) if name.endswith("qkv.bias") else tensor for name, tensor in named.items()}
-    return named | {
-        "cls_token": torch.randn(1, 1, width),
-        "pos_embed": torch.randn(1, 17, width),
-        "patch_embed.proj.weight": torch.randn(width, 3, patch, patch),
-        "patch_embed.proj.bias": torch.randn(width),
-        "norm.weight": torch.randn(width),
-        "norm.bias": torch.randn(width),
-        "decoder_embed.weight": torch.randn(8, width),
-        "mask_token": torch.randn(1, 1, 8),
-    }
-
-
-def equal(one, other):
-    assert set(one) == set(other)
-    for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
-        assert tensor.is_contiguous()
-
-
-@pytest.fixture
-def wide(recipe):
-    """A recipe whose models have the shapes of the files above."""
-    return recipe.replace({"encoder.mlp_ratio": 4.0, "pretrain.decoder.mlp_ratio": 4.0, "finetune.drop_path_rate": 0.0})
 
 
 @pytest.mark.parametrize("weights", [released_pretraining(), released_finetuning()], ids=["pretraining", "finetuning"])
@@ -186,16 +104,6 @@ def test_image_filters_give_a_still_clip_what_the_image_gave():
     found = embed(cut(image[:, :, None].expand(-1, -1, 4, -1, -1), grid))
     torch.testing.assert_close(found[:, :16], expected.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-4)
     assert torch.equal(ours["encoder.blocks.0.attn.qkv.bias"], weights["blocks.0.attn.qkv.bias"])
-
-
-def wrapped(weights, how):
-    if how == "plain":
-        return weights
-    if how == "model":
-        return {"model": weights, "epoch": 7, "optimizer": {"state": {}}, "args": argparse.Namespace(lr=1.0)}
-    if how == "module":
-        return {"module": weights, "mp_world_size": 1}
-    return {"state_dict": {f"backbone.{name}": tensor for name, tensor in weights.items()}}
 
 
 @pytest.mark.parametrize("how", ["plain", "model", "module", "backbone"])
@@ -300,120 +208,3 @@ def test_cubes_of_another_size_are_named_with_both(wide, store, runtime, tmp_pat
     torch.save({"model": released_pretraining(tubelet=4)}, file)
     with pytest.raises(CheckpointError, match=r"cubes of 4 frames of 8 px; this run's grid has cubes of 2 frames of 8 px"):
         run_chain(store, wide.replace({"pretrain": None, "weights": planned(file)}), runtime, upto="finetune")
-
-
-def command(*words):
-    done = CliRunner().invoke(app, ["checkpoint", *map(str, words)])
-    return done.output, done
-
-
-def test_inspect_import_and_export(wide, tmp_path):
-    file, ours, back = tmp_path / "file.pth", tmp_path / "ours.safetensors", tmp_path / "back.pth"
-    torch.save(wrapped(released_pretraining(), "model"), file)
-    text, _ = command("inspect", file, "--names")
-    for line in (
-        "format: released",
-        "weights under: 'model'; beside them: epoch, optimizer, args",
-        "task: pretrain",
-        "encoder: unnamed: width 16, depth 2, mlp ratio 4",
-        "cube: 2 frames of 8 px",
-        "decoder: width 8, depth 1",
-        "  mask_token [1, 1, 8] float32",
-        "positions: sincos_1d",
-        "heads: unknown",
-        f"sha256: {file_sha256(file)}",
-    ):
-        assert line in text
-    command("import", file, "--out", ours)
-    equal(safetensors.torch.load_file(ours), to_vmae(released_pretraining(), "released", 2))
-    command("export", ours, "--out", back, "--format", "released", "--patch", 8)
-    equal(read_checkpoint(back).weights, released_pretraining())
-    _, done = command("export", ours, "--out", back, "--format", "hugginface")
-    assert "Did you mean 'huggingface'?" in str(done.exception)
-
-
-@pytest.fixture
-def as_released(wide):
-    """The same with the positions that other projects' code adds."""
-    return wide.replace({"encoder.positions": "sincos_1d", "pretrain.decoder.positions": "sincos_1d"})
-
-
-def test_a_run_exports_by_its_own_geometry(as_released, store, runtime, tmp_path):
-    wide = as_released
-    result = run_chain(store, wide, runtime, upto="pretrain")["pretrain"]
-    place = store.run(result.run_id)
-    command("export", place.path, "--out", tmp_path / "hf.safetensors", "--format", "huggingface")
-    exported = read_checkpoint(tmp_path / "hf.safetensors")
-    assert exported.format == "huggingface"
-    assert describe(exported).cube == (2, 8)
-    model = VideoMAE(wide.runs()[0])
-    load_into(model, to_vmae(exported.weights, "huggingface", 2), min_share=1.0)
-    save_weights(tmp_path / "again.safetensors", model)
-    ours, again = (safetensors.torch.load_file(f) for f in (place.weights, tmp_path / "again.safetensors"))
-    for name, tensor in ours.items():
-        if name.endswith("qkv.bias"):
-            width = len(tensor) // 3
-            tensor[width : 2 * width] = 0  # a key bias has no place there, and changes nothing
-        assert torch.equal(tensor, again[name]), name
-
-
-def test_an_exported_run_answers_as_it_did_here(as_released, store, runtime, tmp_path):
-    run = as_released.replace({"pretrain": None}).runs()[0]
-    results = run_chain(store, as_released.replace({"pretrain": None}), runtime, upto="finetune")
-    place, out = store.run(results["finetune"].run_id), tmp_path / "model.safetensors"
-    text, _ = command("export", place.path, "--out", out, "--format", "huggingface")
-    assert "positions" not in text, "a run knows its positions, so there is nothing to warn of"
-    ours = Classifier(run).double().eval()
-    load_into(ours, load_weights(place.weights), min_share=1.0)
-    decoder = as_released.pretrain.decoder
-    their_config(run.grid, run.encoder, decoder, num_labels=8).save_pretrained(tmp_path)
-    theirs = with_our_epsilon(VideoMAEForVideoClassification.from_pretrained(tmp_path).double())
-    clips = torch.rand(2, 3, run.grid.num_frames, run.grid.size_px, run.grid.size_px, dtype=torch.float64)
-    mean, std = (torch.tensor(values).double()[:, None, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    expected = theirs.eval()(((clips - mean) / std).transpose(1, 2)).logits
-    torch.testing.assert_close(ours(clips), expected, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("settings", "stage", "words"),
-    [
-        ({"encoder.positions": "sincos_3d"}, "finetune", "the encoder's positions are sincos_3d"),
-        ({"encoder.positions": "learned"}, "finetune", "the encoder's positions are learned"),
-        ({"pretrain.decoder.positions": "sincos_3d"}, "pretrain", "pretrain.decoder.positions=sincos_1d to export"),
-        ({"pretrain.decoder.positions": "sincos_3d"}, "finetune", None),
-        ({"finetune.probe": "linear", "finetune.optim.layer_decay": 1.0}, "finetune", "is a probe (linear)"),
-    ],
-)
-def test_what_others_code_cannot_be_is_not_exported(as_released, store, tmp_path, settings, stage, words):
-    """Their code computes one table of positions and reads none from the file: it would be another model, and say nothing."""
-    recipe = as_released.replace(settings)
-    run = next(run for run in recipe.runs() if run.stage == stage)
-    place, out = store.run(run_id(run)), tmp_path / "out.safetensors"
-    place.create(run)
-    save_weights(place.weights, VideoMAE(run) if stage == "pretrain" else Classifier(run))
-    for named in (place.path, place.weights):
-        _, done = command("export", named, "--out", out, "--format", "huggingface")
-        assert (done.exception is None) if words is None else (words in str(done.exception))
-        assert out.exists() is (words is None)
-
-
-def test_a_bare_file_says_as_much_of_its_positions_as_it_knows(as_released, tmp_path):
-    file, out = tmp_path / "ours.safetensors", tmp_path / "out.pth"
-    save_weights(file, Classifier(as_released.runs()[1]))
-    text, _ = command("export", file, "--out", out, "--format", "released", "--patch", 8)
-    assert "does not say which positions" in text
-    assert "positions: unknown" in command("inspect", file)[0]
-    save_weights(file, Classifier(as_released.replace({"encoder.positions": "learned"}).runs()[1]))
-    _, done = command("export", file, "--out", out, "--format", "released", "--patch", 8)
-    assert "the encoder's positions are learned" in str(done.exception)
-    assert "positions: learned" in command("inspect", file)[0]
-
-
-def test_inspect_reads_positions_and_heads_off_a_run(wide, store):
-    run = wide.runs()[0]
-    place = store.run(run_id(run))
-    place.create(run)
-    save_weights(place.weights, VideoMAE(run))
-    text, _ = command("inspect", place.path)
-    assert f"positions: encoder {run.encoder.positions}, decoder {run.pretrain.decoder.positions}" in text
-    assert f"heads: encoder {run.encoder.num_heads}, decoder {run.pretrain.decoder.num_heads}" in text
