@@ -216,9 +216,9 @@ def where_from(results: Iterable[Result], seeds: Iterable[int]) -> list[str]:
 
 
 def processor(result: Result) -> str | None:
-    """Return the GPU that a run used, or the CPU with its system: CPUs of one name differ in age and speed."""
+    """Return the GPU that a run used, or the CPU with what it can do and its system: CPUs of one name differ."""
     facts = result.provenance
-    return facts.get("gpu") or ", ".join(str(facts[key]) for key in ("cpu", "platform") if key in facts) or None
+    return facts.get("gpu") or ", ".join(str(facts[key]) for key in ("cpu", "cpu_capability", "platform") if key in facts) or None
 
 
 def hardware(results: Iterable[Result]) -> list[str]:
