@@ -133,6 +133,11 @@ def hidden_shares(cells: pd.DataFrame) -> pd.Series:
     return achieved.astype(float).fillna(cells["mask.ratio"].astype(float)).round(4)
 
 
+def has_memory(shown: pd.DataFrame) -> bool:
+    """Return whether the peak memory of every cell's pre-training was measured."""
+    return MEMORY in shown and bool(shown[MEMORY].notna().all())
+
+
 def decoder_depth(axes: Sequence[Axes], cells: pd.DataFrame, settings: Settings, paper_memory_gb: Mapping[int, float]) -> None:
     """Draw accuracy over the blocks of the decoder, and on a second axes memory, or time where it was not measured."""
     shown = cells[cells["num_seeds"] > 0].copy()
@@ -144,9 +149,9 @@ def decoder_depth(axes: Sequence[Axes], cells: pd.DataFrame, settings: Settings,
     axes[0].set_ylabel("top-1 accuracy (%)")
     accuracy_axis(axes[0], shown)
     for cost in axes[1:]:
-        has_memory = MEMORY in shown and bool(shown[MEMORY].notna().all())
-        cost.plot(depth, shown[MEMORY] if has_memory else shown["pretrain_train_s"] / 60, **KINDS["random"])
-        cost.set_ylabel("peak memory of pre-training (GB)" if has_memory else "pre-training time (min)")
+        is_memory = has_memory(shown)
+        cost.plot(depth, shown[MEMORY] if is_memory else shown["pretrain_train_s"] / 60, **KINDS["random"])
+        cost.set_ylabel("peak memory of pre-training (GB)" if is_memory else "pre-training time (min)")
         if paper_memory_gb:
             cost.plot(list(paper_memory_gb), list(paper_memory_gb.values()), label="paper", **PAPER)
             cost.legend(fontsize=7, loc="lower right")

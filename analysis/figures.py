@@ -104,7 +104,7 @@ def _depth(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Ma
     shown = cells[cells["num_seeds"] > 0]
     if len(shown) < 2 or not all(charts.DEPTH in settings[arm] for arm in shown["arm"]):
         return None
-    has_memory = charts.MEMORY in shown and bool(shown[charts.MEMORY].notna().all())
+    has_memory = charts.has_memory(shown)
     has_cost = has_memory or _times_compare(shown)
     figure, axes = plt.subplots(1, 2 if has_cost else 1, squeeze=False, **_sized(0.45, 1.2 if has_cost else 0.7))
     theirs = _papers_memory({int(settings[arm][charts.DEPTH]) for arm in shown["arm"]}) if has_memory else {}

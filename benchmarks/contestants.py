@@ -1,28 +1,23 @@
 """Who takes a pre-training step: ours and transformers' VideoMAEForPreTraining, of one shape, from the same weights."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT))  # behind PYTHONPATH, so that another checkout can be measured with this script
-
-from vmae.config import PretrainConfig, PretrainRun  # noqa: E402
-from vmae.grid import CubeGrid  # noqa: E402
-from vmae.model.autoencoder import VideoMAE  # noqa: E402
-from vmae.model.blocks import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
-from vmae.model.formats import to_vmae  # noqa: E402
-from vmae.model.importing import load_into  # noqa: E402
-from vmae.model.masking import draw_batch  # noqa: E402
-from vmae.sections import DecoderConfig, EmbeddedSet, EncoderConfig, MaskConfig, OptimConfig  # noqa: E402
-from vmae.sizes import DECODERS, ENCODERS  # noqa: E402
-from vmae.train.optim import make_optimizer  # noqa: E402
-from vmae.train.setup import autocast  # noqa: E402
+from vmae.config import PretrainConfig, PretrainRun
+from vmae.grid import CubeGrid
+from vmae.model.autoencoder import VideoMAE
+from vmae.model.blocks import IMAGENET_MEAN, IMAGENET_STD
+from vmae.model.formats import to_vmae
+from vmae.model.importing import load_into
+from vmae.model.masking import draw_batch
+from vmae.sections import DecoderConfig, EmbeddedSet, EncoderConfig, MaskConfig, OptimConfig
+from vmae.sizes import DECODERS, ENCODERS
+from vmae.train.optim import make_optimizer
+from vmae.train.setup import autocast
 
 Step = Callable[[], float]
 BASE = "transformers"
