@@ -30,6 +30,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from strike import ERRORS, KINDS, NUM_POINTS, Fault, Struck  # noqa: E402
 
 from sweeps import registry  # noqa: E402
+from sweeps.commands.tidy import waste  # noqa: E402
 from vmae.data.make import make_embedded  # noqa: E402
 from vmae.errors import ResultsError, VmaeError  # noqa: E402
 from vmae.files import file_sha256  # noqa: E402
@@ -168,8 +169,11 @@ def _fault(chance: random.Random) -> Fault:
 
 
 def differences(sweep: Sweep, undisturbed: Sweep) -> list[str]:
-    """Return in what the end of a storm differs from an undisturbed sweep; [] is what is wanted."""
-    found = []
+    """Return in what the end of a storm differs from an undisturbed sweep; [] is what is wanted.
+
+    Not a difference: what `sweeps gc` takes away, such as the checkpoint of a done run whose deletion was refused or shot.
+    """
+    found, room = [], {entry.path for entries in waste(sweep.store, weights=False).values() for entry in entries}
     for id_ in sweep.made.runs:
         mine, other = sweep.store.run(id_), undisturbed.store.run(id_)
         for what, of in (("metrics", _rows), ("numbers", _numbers), ("weights", _hash), ("predictions", _predictions)):
@@ -178,7 +182,7 @@ def differences(sweep: Sweep, undisturbed: Sweep) -> list[str]:
                     found.append(f"{id_}: other {what}")
             except (OSError, ResultsError, json.JSONDecodeError) as error:
                 found.append(f"{id_}: {what}: {error}")
-        left = {p.name for p in mine.path.iterdir()} - {p.name for p in other.path.iterdir()}
+        left = {p.name for p in set(mine.path.iterdir()) - room} - {p.name for p in other.path.iterdir()}
         if not mine.held_claim().is_live():  # of one who was shot between the result and the end of its claim: it binds nobody
             left -= {mine.claim.name}
         found += [f"{id_}: left behind: {name}" for name in sorted(left) if not name.startswith(("result.json.", "."))]

@@ -36,9 +36,10 @@ def test_a_storm_loses_doubles_and_invents_nothing(tmp_path, monkeypatch):
     first.weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     rows = first.metrics.read_text().splitlines(keepends=True)
     first.metrics.write_text("".join([*rows, *rows[-6:]]))
-    first.checkpoint.write_bytes(b"")
+    first.previous_checkpoint.write_bytes(b"")
+    first.path.joinpath("stray").write_bytes(b"")
     assert [line.partition(": ")[2] for line in differences(struck, undisturbed)] == [
         "other metrics",
         "other weights",
-        f"left behind: {first.checkpoint.name}",
+        "left behind: stray",
     ]
