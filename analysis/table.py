@@ -16,6 +16,7 @@ from vmae.results import FLOORS
 GROUP = ["ablation", "dataset", "arm"]
 COMPARED = ("baseline", "scratch")
 MIXED_HARDWARE = "mixed hardware"
+TOP1_WORDS = ("ft_acc", "ft_top1", "lin_acc", "lin_top1")  # in paper.csv: top-1 fine-tuned, and under a linear probe
 SAME_SHARE = 0.005  # of hidden cubes: shares that differ by less are one
 PRETRAIN_NUMBERS = (
     "loss_heldout",
@@ -81,7 +82,8 @@ def cell_table(study: Study, metric: str | None = None) -> pd.DataFrame:
 
 def _papers(row: Mapping[str, Any] | None, dataset: str, metric: str) -> dict[str, Any]:
     """Return the paper's number for a cell, its source, and on which other data set it is, if on another."""
-    found = lookup(row, dataset) if row and row["metric"] == metric else None
+    theirs = row and ("top1" if row["metric"] in TOP1_WORDS else row["metric"])
+    found = lookup(row, dataset) if theirs == metric else None
     if found is None:
         return {"paper": None, "paper_source": None, "paper_dataset": None}
     other = None if found.dataset == dataset else found.dataset

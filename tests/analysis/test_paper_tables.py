@@ -1,10 +1,13 @@
 """From the paper's own values the tables come out as the paper's: order, numbers, golden text; and marked synthetic."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic as made
 
+from ablations import efficiency, image_vs_video_ratio
 from analysis.collect import load_study
 from analysis.formats import latex, markdown, results_table
 from analysis.paper import lookup, paper_values
@@ -205,6 +208,16 @@ def test_a_number_of_the_paper_on_other_data_names_them(cells):
     both = pd.DataFrame([row | {"paper_dataset": None}, row | {"paper_dataset": "IN1K"}])
     assert list(results_table(both, "SSV2")["paper, SSV2"]) == ["84.9", "84.9 (IN1K)"]
     assert cells.loc[cells["ablation"] == "mask_sampling", "paper_dataset"].isna().all()
+
+
+def test_a_top1_that_a_paper_calls_otherwise_stands_beside_ours(store):
+    """Table 3 has ft_acc and lin_acc, He et al. fine-tuned and linear accuracy: all of them are top-1."""
+    asked = (efficiency.ABLATION, image_vs_video_ratio.ABLATION)
+    plan = make_plan(replace(made.sweep((0,), asked), stands_for={"d": "SSV2"}, preset="quick"))
+    made.finish(store, plan, lambda arm, seed: 50.0)
+    cells = cell_table(load_study(store, "synthetic")).set_index("arm")
+    assert list(cells.loc[[arm.name for arm in efficiency.ABLATION.arms], "paper"]) == [54.2, 69.6, 33.7, 38.9]
+    assert cells.loc["image 0.9", ["paper", "paper_dataset"]].tolist() == [83.0, "IN-1K"]
 
 
 def test_another_metric_by_name(store):
