@@ -89,8 +89,8 @@ def rand_augment(clip: Tensor, words: str, size_px: int, rng: np.random.Generato
 
 @cache
 def _rand_augment(words: str, size_px: int) -> Any:
-    mean = tuple(round(255 * value) for value in IMAGENET_MEAN)
-    return rand_augment_transform(words, {"translate_const": int(size_px * 0.45), "img_mean": mean})
+    # As released: what comes into the frame is timm's grey, and a frame that is turned or shifted is sampled bicubic.
+    return rand_augment_transform(words, {"translate_const": int(size_px * 0.45), "interpolation": Image.Resampling.BICUBIC})
 
 
 def erase(clip: Tensor, rng: np.random.Generator) -> Tensor:

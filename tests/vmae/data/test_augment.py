@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from vmae.data import augment
 from vmae.data.augment import borrowed_generators, erase, rand_augment, random_view, views
@@ -91,6 +92,14 @@ def test_erasing_is_one_box_through_all_frames(seed):
     assert not changed[:, ~inside].any()
     assert changed[:, inside].float().mean() > 0.9
     assert not alike(erased), "the noise is fresh in each frame"
+
+
+def test_rand_augment_fills_and_samples_as_released():
+    """Released create_random_augment gives no mean, so timm fills with (128, 128, 128); its train_interpolation is bicubic."""
+    operations = augment._rand_augment("rand-m7-n4-mstd0.5-inc1", 224).ops
+    assert len(operations) == 15
+    assert all(op.kwargs == {"fillcolor": (128, 128, 128), "resample": Image.Resampling.BICUBIC} for op in operations)
+    assert {(op.prob, op.magnitude, op.magnitude_std) for op in operations} == {(0.5, 7, 0.5)}
 
 
 def test_augmenting_leaves_the_global_generators_alone():
