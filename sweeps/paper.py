@@ -105,7 +105,10 @@ def _probe(dataset: str, data: ListedSet, head: Literal["linear", "attentive"], 
 
 
 def _contrast(dataset: str, data: ListedSet) -> ContrastConfig:
-    """Return MoCo v3 on clips: epochs from the paper's Table 3, what it does not give from MoCo v3 (ViT-B, arXiv:2104.02057)."""
+    """Return MoCo v3 on clips: epochs from the paper's Table 3, what it does not give from MoCo v3 (ViT-B, arXiv:2104.02057).
+
+    Of MoCo v3's augmentation only crops and flips, no colour jitter, grey, blur and solarising; VideoMAE's own is not known.
+    """
     return ContrastConfig(
         data=data,
         clip=FinetuneClipConfig(

@@ -1,7 +1,7 @@
 """MoCo v3 on clips (Chen, Xie and He 2021, arXiv:2104.02057): a query encoder learns what a slowly following key encoder says.
 
-Ours differs where clips and design ask for it: features are means over cubes (there is no class token), and the batch statistics
-of the heads are those of all ranks together, so that the number of ranks changes nothing.
+Ours differs in this: features are means over cubes (there is no class token), and vectors (biases, norms) do not decay. As
+published, the batch statistics of the heads are those of all ranks together, so that the number of ranks changes nothing.
 """
 
 import copy
