@@ -14,7 +14,7 @@ STRIDE = "pretrain.clip.frame_stride"
 ABLATION = Ablation(
     name="frame_stride",
     doc=__doc__,
-    paper="section 3.2; Table 1c",
+    paper="section 3.3; Table 1c",
     arms=(
         Arm("half", {STRIDE: Times(0.5)}, PaperRow("vmae.t1c", "input=Tx_tau/2;target=Tx_tau/2"), ("paper",)),
         Arm("default", {}, PaperRow("vmae.t1c", "input=Tx_tau;target=Tx_tau")),

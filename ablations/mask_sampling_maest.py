@@ -2,8 +2,9 @@
 
 Expected: each paper's order under its own recipe, on K400 at 90 %: tube 80.0 and random 79.5 (VideoMAE, Table 1b, ViT-B),
 random 84.4 and tube 83.5 (mae_st, arXiv:2205.09113, Table 2, ViT-L). Of what sets the recipes apart, the arms of mae_st
-take what fits any scale: targets normalised per cube, learned positions, wider crops with flips, clipped gradients. Its
-model size, decoder width, views and learning rate stay VideoMAE's.
+take what fits any scale: targets normalised per cube, learned positions, wider crops with flips, clipped gradients. The
+rest stays VideoMAE's: model size, no class token, decoder, all frames of a cube as its target (mae_st: one of two), one clip
+per video (mae_st: four), batch, learning rate, views.
 
 Cost: four pre-trainings and four fine-tunings per data set and seed.
 """

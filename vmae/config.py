@@ -133,7 +133,7 @@ class ContrastConfig(_Pretraining):
     momentum: Annotated[float, Field(ge=0.0, le=1.0, description="of the key encoder; a cosine leads from it to 1")] = 0.99
     head_width: Annotated[int, Field(ge=1, description="hidden values of projector and predictor")] = 4096
     embedding_width: Annotated[int, Field(ge=2, description="values that are compared")] = 256
-    frozen_embedding: Annotated[bool, Field(description="cubes are embedded at random, which steadies ViTs (section 4.1)")] = True
+    frozen_embedding: Annotated[bool, Field(description="cubes are embedded at random, which steadies ViTs (section 4.2)")] = True
 
 
 def _method(value: object) -> str:
@@ -162,7 +162,7 @@ class FinetuneConfig(Config):
     ] = SubsetConfig()
     clip: FinetuneClipConfig = FinetuneClipConfig()
     repeats: Annotated[
-        int, OmitWhen(1), Field(ge=1, description="clips per video and step, on top of batch_size; released: 2")
+        int, OmitWhen(1), Field(ge=1, description="clips per video and step, own frames each, on top of batch_size; released: 2")
     ] = 1
     mix: Annotated[MixConfig, OmitWhen(MixConfig())] = MixConfig()
     optim: FinetuneOptimConfig = FinetuneOptimConfig()

@@ -1,4 +1,4 @@
-"""AdamW with the released parameter groups, and the released schedule: linear warm-up, then cosine."""
+"""AdamW with the released parameter groups; linear warm-up, then the released cosine."""
 
 import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay

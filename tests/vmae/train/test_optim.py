@@ -1,4 +1,4 @@
-"""Parameter groups and schedule equal the released formulas, written here independently."""
+"""Parameter groups and schedule equal the released formulas, written here independently; the warm-up to within a step."""
 
 import math
 
@@ -40,6 +40,7 @@ def test_vectors_and_mask_token_are_not_decayed(recipe):
 
 
 def test_learning_rate_is_linear_then_cosine(recipe):
+    """Released: numpy.linspace(0, peak, W) for W warm-up steps, then the cosine (utils.cosine_scheduler)."""
     optim = recipe.replace({"pretrain.optim.epochs": 10, "pretrain.optim.warmup_epochs": 2, "pretrain.optim.min_base_lr": 1e-4})
     optim = optim.pretrain.optim
     optimizer = make_optimizer(VideoMAE(recipe.runs()[0]), optim)
@@ -49,6 +50,7 @@ def test_learning_rate_is_linear_then_cosine(recipe):
         schedule.step_update(step)
         if step < 10:
             expected = peak * step / 10
+            assert peak * (step - 1) / 9 <= expected <= peak * step / 9, "released: at most a step ahead"
         else:
             expected = low + 0.5 * (peak - low) * (1 + math.cos(math.pi * (step - 10) / 40))
         assert optimizer.param_groups[0]["lr"] == pytest.approx(expected), step
