@@ -1,6 +1,7 @@
 """How many frames should a cube span?
 
-Expected: the paper takes two and does not vary it; one doubles the cubes and the cost of attention, four halves them.
+Expected: the paper takes two and does not vary it; one doubles the cubes and quadruples the cost of attention, four
+halves the cubes.
 
 Cost: three pre-trainings and three fine-tunings per data set and seed, those of one frame at more than twice the cost.
 """

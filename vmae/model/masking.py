@@ -12,7 +12,7 @@ from vmae.grid import CubeGrid
 from vmae.random import Purpose, stream
 from vmae.sections import DecoderMaskConfig, MaskConfig
 
-BLOCK_SHARE = 0.15  # of the positions, per rectangle; BEiT's smallest and V-JEPA's short-range blocks
+BLOCK_SHARE = 0.15  # of the positions, per rectangle: V-JEPA's short-range blocks (BEiT's are 16 positions of 196 or more)
 LONG_SHARE = 0.7  # V-JEPA's long-range blocks
 BLOCK_ASPECT = (0.75, 1.5)  # V-JEPA
 CELL = 4  # cubes of a 2 x 2 running cell
