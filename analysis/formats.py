@@ -119,8 +119,8 @@ def _digits(cell: Mapping[Any, Any]) -> int:
 
 
 def _paper(cell: Mapping[Any, Any]) -> str:
-    """Return the paper's number, with its data set where that is not the one that the column names."""
-    number, dataset = _text(cell.get("paper"), ".1f"), cell.get("paper_dataset")
+    """Return the paper's number with one or two digits, as it has, and its data set where the column names another."""
+    number, dataset = _text(cell.get("paper"), ".2f").removesuffix("0"), cell.get("paper_dataset")
     return f"{number} ({dataset})" if number and not _absent(dataset) else number
 
 
