@@ -123,7 +123,7 @@ CLAIMS = (
         "Table 1b: random -1.3, frame -8.1 on SSv2",
         (Check("mask_sampling", "tube 0.9", "random 0.9"), Check("mask_sampling", "tube 0.9", "frame 0.875")),
     ),
-    Claim("B17", "Strides are 2 on SSv2 and 4 on K400.", "section 3.2", why_not="a setting; it is in the recipes"),
+    Claim("B17", "Strides are 2 on SSv2 and 4 on K400.", "section 3.3", why_not="a setting; it is in the recipes"),
     Claim("B18", "Cubes are 2 x 16 x 16.", "section 3.3", why_not="a setting; tests hold parity with a Conv3d"),
     Claim(
         "B19",
@@ -134,7 +134,7 @@ CLAIMS = (
     Claim(
         "B20",
         "(loose) The tube mask follows a Bernoulli distribution.",
-        "section 3.2",
+        "section 3.3",
         why_not="the code draws a fixed count; both exist",
     ),
     Claim(
