@@ -8,7 +8,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,7 @@ class SlurmLauncher:
         return {
             "executor": "slurm",
             "name": batch.name,
+            "user": control.user(),
             "at": now(),
             "profile": self.profile_name,
             "code": self.code.name,
@@ -191,13 +192,13 @@ def adopt_orphans(store: Store, queue: Mapping[str, control.Job]) -> None:
     Args:
         queue: asked for since those submits ended.
     """
-    by_name: dict[str, list[int]] = {}
+    records = {file: read_json(file) for file in _batch_file(store, "x").parent.glob("*.json")}
+    by_name: dict[str, list[int]] = {file.stem: [] for file in records}
     for job in queue.values():
-        if job.is_active:  # an earlier batch of the same runs has the same name
-            by_name.setdefault(job.name, []).append(int(job.id.partition("_")[0]))
-    for file in _batch_file(store, "x").parent.glob("*.json"):
-        record = read_json(file)
-        if record and file.stem in by_name:
+        if job.is_active and job.name in by_name:  # an earlier batch of the same runs has the same name
+            by_name[job.name].append(int(job.id.partition("_")[0]))
+    for file, record in records.items():
+        if record and by_name[file.stem]:
             newest, is_array = max(by_name[file.stem]), len(record["jobs"]) > 1
             job_ids = [f"{newest}_{k}" if is_array else str(newest) for k in range(len(record["jobs"]))]
             code = store.root / "code" / record["facts"]["code"]
@@ -207,6 +208,12 @@ def adopt_orphans(store: Store, queue: Mapping[str, control.Job]) -> None:
         elif _may_come(record):
             continue
         file.unlink(missing_ok=True)
+
+
+def submitters(store: Store, submissions: Iterable[Mapping[str, Any]] = ()) -> set[str]:
+    """Return the users whose jobs work on runs of the store: those of `submissions`, and of what a submit left behind."""
+    left = (read_json(file).get("facts", {}) for file in _batch_file(store, "x").parent.glob("*.json"))
+    return {str(record["user"]) for record in (*submissions, *left) if "user" in record}
 
 
 def unanswered(store: Store) -> set[str]:

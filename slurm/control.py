@@ -2,26 +2,28 @@
 
 import functools
 import os
+import pwd
 import re
 import shutil
 import subprocess
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from vmae.allocation import unfiltered
 from vmae.errors import ConfigError, SchedulerError
 
 # A job in one of these is still to come or at work. COMPLETING is, too: SLURM ends its tasks, and where it was requeued starts
 # it again; squeue does not tell which, and a second job would take the run away from it.
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED", "STOPPED", "RESV_DEL_HOLD"}
 RUNNING = {"RUNNING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "COMPLETING"}
-JOB_FIELDS = ("JobArrayID", "Name", "State", "Reason", "NodeList", "RestartCnt", "TimeUsed")
+JOB_FIELDS = ("JobArrayID", "State", "Reason", "NodeList", "RestartCnt", "TimeUsed", "UserName", "Name")  # a name may hold a |
 CHUNK = 500  # job ids per command line
 TIME_FORMS = "minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A line of squeue; `id` is 12, or 12_3 for an element of an array."""
+    """A line of squeue; `id` is 12, 12_3 for an element of an array, or 12+3 for a part of somebody's heterogeneous job."""
 
     id: str
     name: str
@@ -30,6 +32,7 @@ class Job:
     nodes: str
     restarts: int
     elapsed: str
+    user: str
 
     @property
     def is_waiting(self) -> bool:
@@ -64,7 +67,7 @@ def call(*words: str, timeout_s: float = 60.0) -> str:
     if shutil.which(words[0]) is None:
         raise SchedulerError(f"no {words[0]} on this machine: SLURM profiles need it; without SLURM use --profile local")
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(words, env=unfiltered(), capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
         raise SchedulerError(f"slurmctld does not answer: {words[0]} took longer than {timeout_s:.0f} s") from None
     if done.returncode == 0:
@@ -77,13 +80,25 @@ def call(*words: str, timeout_s: float = 60.0) -> str:
     raise SchedulerError(f"{words[0]} refuses: {said or f'exit status {done.returncode}'}")
 
 
-def queue() -> dict[str, Job]:
-    """Return this user's jobs by id, elements of arrays each for itself; one call of squeue."""
-    text = call("squeue", "--me", "-r", "-h", "-t", "all", "--Format=" + ",".join(f"{field}:.256|" for field in JOB_FIELDS))
+def user() -> str:
+    """Return this user's name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container that does not know its users
+        return os.environ.get("USER") or os.environ.get("LOGNAME") or "root"
+
+
+def queue(others: Collection[str] = ()) -> dict[str, Job]:
+    """Return the jobs of this user and of `others` by id, elements of arrays each for itself; one call of squeue."""
+    fields = ",".join(f"{field}:.256|" for field in JOB_FIELDS)
+    text = call("squeue", "-u", ",".join(sorted({user(), *others})), "-r", "-h", "-t", "all", f"--Format={fields}")
     jobs = {}
     for line in text.splitlines():
-        id_, name, state, reason, nodes, restarts, elapsed = (part.strip() for part in line.split("|")[: len(JOB_FIELDS)])
-        jobs[id_] = Job(id_, name, state, reason, nodes, int(restarts or 0), elapsed)
+        if line.startswith("squeue: error: Invalid user"):  # one who has left
+            continue
+        parts = line.removesuffix("|").split("|", len(JOB_FIELDS) - 1)
+        id_, state, reason, nodes, restarts, elapsed, owner, name = (part.strip() for part in parts)
+        jobs[id_] = Job(id_, name, state, reason, nodes, int(restarts or 0), elapsed, owner)
     return jobs
 
 
@@ -95,8 +110,10 @@ def config() -> dict[str, str]:
 
 
 def max_array_size() -> int:
-    """Return how many elements an array may have."""
-    return int(config().get("MaxArraySize", "1001"))
+    """Return how many elements an array may have: 1, which is no array, where there are none."""
+    tasks = re.search(r"max_array_tasks=(\d+)", config().get("SchedulerParameters", ""))
+    size = int(config().get("MaxArraySize", "1001"))
+    return max(1, min(size, int(tasks[1])) if tasks else size)
 
 
 def partitions() -> dict[str, Partition]:
@@ -128,10 +145,10 @@ def grace_times() -> dict[str, int]:
 def gpus_in(gres: str) -> int:
     """Return the GPUs of a node's generic resources.
 
-    >>> gpus_in("gpu:a100:8(S:0-1),nvme:1"), gpus_in("gpu:2"), gpus_in("(null)")
-    (8, 2, 0)
+    >>> gpus_in("gpu:a100:8(S:0-1),nvme:1"), gpus_in("gpu:2"), gpus_in("gpu:3090:4"), gpus_in("(null)")
+    (8, 2, 4, 0)
     """
-    return sum(int(count) for count in re.findall(r"(?:^|,)gpu(?::[A-Za-z][\w.-]*)?:(\d+)", gres))
+    return sum(int(count) for count in re.findall(r"(?:^|,)gpu(?::[^:,()]+)?:(\d+)(?=[,(]|$)", gres))
 
 
 def has_accounting() -> bool:
@@ -143,8 +160,7 @@ def max_submit() -> int | None:
     """Return how many jobs this user may have in the queue, None without accounting or without a limit."""
     if not has_accounting() or shutil.which("sacctmgr") is None:
         return None
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or "root"
-    text = call("sacctmgr", "-nP", "show", "assoc", "where", f"user={user}", "format=MaxSubmitJobs")
+    text = call("sacctmgr", "-nP", "show", "assoc", "where", f"user={user()}", "format=MaxSubmitJobs")
     limits = [int(word) for word in text.split() if word.isdigit()]
     return min(limits, default=None)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm import control
-from slurm.cluster import adopt_orphans, unanswered
+from slurm.cluster import adopt_orphans, submitters, unanswered
 from slurm.launch import queued
 from vmae.claim import Claim
 from vmae.runs import RunDir, State, Store
@@ -41,12 +41,14 @@ def look(store: Store, parents: Mapping[str, str | None]) -> Look:
     is_quiet = has_orphans and not Claim(submit_lock(store)).is_live()
     jobs: dict[str, control.Job] = {}
     if has_orphans or any(record["executor"] == "slurm" for record in submissions.values()):
-        queue = control.queue()
+        queue = control.queue(submitters(store, submissions.values()))
         if is_quiet and not Claim(submit_lock(store)).is_live():  # else squeue may have answered before a submit sent its jobs
             adopt_orphans(store, queue)
             submissions = {id_: record for id_ in open_ids if (record := store.run(id_).read_submission())}
         found = {id_: queue.get(str(record["job_id"])) for id_, record in submissions.items() if record["executor"] == "slurm"}
-        jobs = {id_: job for id_, job in found.items() if job is not None and job.is_active}
+        # A number comes again after years, or on a cluster that was set up anew; then the name is another.
+        names = {id_: record.get("name") for id_, record in submissions.items()}
+        jobs = {id_: job for id_, job in found.items() if job and job.is_active and names[id_] in (None, job.name)}
     active: dict[str, State] = dict.fromkeys((queued(store) | unanswered(store)) & set(parents), "queued")
     for id_, job in jobs.items():
         if job.is_waiting:

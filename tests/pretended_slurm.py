@@ -1,6 +1,6 @@
 """A SLURM in this process: its queue is a dict, its jobs end when time passes, and it can refuse to answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,15 +52,15 @@ class PretendedSlurm:
         profile = ("--profile", str(self.profile)) if words[0] in ("submit", "watch", "plan") else ()
         return CliRunner().invoke(app, [*words, *profile, "--runs", str(self.store.root)])
 
-    def queue(self) -> dict[str, Job]:
+    def queue(self, others: Collection[str] = ()) -> dict[str, Job]:
         self.num_looks += 1
         if self.num_refusals and self.num_looks > 1:
             self.num_refusals -= 1
             raise SchedulerError("slurmctld does not answer: Socket timed out")
-        return dict(self.jobs)
+        return {id_: job for id_, job in self.jobs.items() if job.user in {control.user(), *others}}
 
-    def add(self, id_: str, name: str = "a job of somebody's") -> None:
-        self.jobs[id_] = Job(id_, name, "PENDING", "Priority", "", 0, "0:00")
+    def add(self, id_: str, name: str = "another job") -> None:
+        self.jobs[id_] = Job(id_, name, "PENDING", "Priority", "", 0, "0:00", control.user())
 
     def take(self, launcher: SlurmLauncher, batch: Batch) -> list[str]:
         ids = [str(100 + len(self.owner) + k) for k in range(len(batch.jobs))]

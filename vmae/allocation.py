@@ -12,6 +12,14 @@ LOST_ANSWER = r"timed out|Zero Bytes|(receive|send) failure|send/recv|Unexpected
 AWAY = r"Unable to contact|connection failure|Connection refused"
 REQUEUE_TRIES, REQUEUE_PAUSE_S = 4, 5.0
 
+# Variables with which SLURM's commands show other jobs than they are asked for, or those of another cluster.
+FILTERS = ("SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SLURM_CLUSTERS")
+
+
+def unfiltered() -> dict[str, str]:
+    """Return the environment in which SLURM's commands answer what they are asked."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(FILTERS)}
+
 
 def in_job() -> bool:
     """Return whether this process is a task that srun started for a submitted job (not just a shell in an allocation)."""
@@ -45,7 +53,8 @@ def task() -> tuple[int, int, int]:
 def job_state(job: str) -> str | None:
     """Return the state of a job, "" if SLURM no longer knows it, None if SLURM cannot be asked."""
     try:
-        done = subprocess.run(["squeue", "-h", "-j", job, "-o", "%T"], capture_output=True, text=True, timeout=60, check=False)
+        words = ("squeue", "-h", "-j", job, "-o", "%T")
+        done = subprocess.run(words, env=unfiltered(), capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slurm import control
 from slurm.check import check_profile
-from slurm.cluster import Batch, SlurmLauncher, adopt_orphans
+from slurm.cluster import Batch, SlurmLauncher, adopt_orphans, submitters
 from slurm.look import Look, look, submit_lock
 from slurm.profile import SlurmProfile
 from slurm.snapshot import take_snapshot
@@ -96,7 +96,7 @@ def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False)
     """Submit what is missing and return; SchedulerError if SLURM refuses in the middle (what was submitted stays)."""
     control.queue()  # before anything is written: is there a SLURM that answers?
     with Claim(submit_lock(store)).held("the run root, for submitting,", beats=True):
-        queue = control.queue()  # now that no other submit is at work
+        queue = control.queue(submitters(store))  # now that no other submit is at work
         adopt_orphans(store, queue)
         seen = look(store, parents_of(made))
         pending = take_up(store, made, seen.states, order.chosen, order.retried, order.is_watched)
@@ -109,7 +109,8 @@ def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False)
         prepare_runs(store, made, order.profile.runtime, seen)
         if pending:
             set_results_aside(store, made, pending)
-            _submit(order, store, made, pending, seen, sum(job.is_active for job in queue.values()))
+            num_mine = sum(job.is_active and job.user == control.user() for job in queue.values())
+            _submit(order, store, made, pending, seen, num_mine)
 
 
 def _submit(order: Order, store: Store, made: Plan, pending: list[str], seen: Look, num_in_queue: int) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from slurm import control
 from slurm.control import Job, format_time, gpus_in, parse_time_min
+from vmae import allocation
 from vmae.errors import ConfigError, SchedulerError
 
 
@@ -33,8 +34,9 @@ def says(tmp_path, monkeypatch):
     control.config.cache_clear()
 
 
-def line(*words):
-    return "".join(f"{word:>40}|" for word in words) + "\n"
+def line(id_, name, state, reason, nodes, restarts, elapsed, user="me"):
+    """As `control.queue` asks for it, which starts with what holds no separator."""
+    return "".join(f"{word:>40}|" for word in (id_, state, reason, nodes, restarts, elapsed, user, name)) + "\n"
 
 
 def test_the_queue_is_one_call(says):
@@ -45,7 +47,7 @@ def test_the_queue_is_one_call(says):
     calls = says("squeue", text)
     jobs = control.queue()
     assert calls() == 1
-    assert jobs["12"] == Job("12", "3fa9c0d1e2f3a4b5", "RUNNING", "None", "n1", 2, "1:02")
+    assert jobs["12"] == Job("12", "3fa9c0d1e2f3a4b5", "RUNNING", "None", "n1", 2, "1:02", "me")
     assert [job.is_active for job in jobs.values()] == [True, True, True, True], "a completing job may be one that is requeued"
     assert [job.is_waiting for job in jobs.values()] == [False, True, True, False]
     assert jobs["13_1"].restarts == 1
@@ -53,7 +55,32 @@ def test_the_queue_is_one_call(says):
 
 @pytest.mark.parametrize("state", ["COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "DEADLINE"])
 def test_a_job_that_is_over_is_not_active(state):
-    assert not Job("1", "x", state, "", "", 0, "").is_active
+    assert not Job("1", "x", state, "", "", 0, "", "me").is_active
+
+
+def test_other_jobs_of_the_user_may_be_called_and_numbered_as_they_like(says):
+    part = line("12+0", "a|b", "RUNNING", "None", "n1", "0", "1:02")
+    says("squeue", part + line("13", "|", "PENDING", "None", "", "0", "0:00"))
+    assert {id_: (job.name, job.state) for id_, job in control.queue().items()} == {
+        "12+0": ("a|b", "RUNNING"),
+        "13": ("|", "PENDING"),
+    }
+
+
+def test_a_colleague_who_has_left_has_no_jobs(says):
+    says("squeue", error="squeue: error: Invalid user: somebody\n")
+    assert control.queue({"somebody"}) == {}
+
+
+def test_what_filters_the_users_own_squeue_hides_no_job_from_us(tmp_path, monkeypatch):
+    """One more job would be submitted for each that is not seen."""
+    script = '#!/bin/sh\n[ -z "$SQUEUE_PARTITION$SLURM_CLUSTERS" ] && echo RUNNING; exit 0\n'
+    (tmp_path / "squeue").write_text(script)
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SQUEUE_PARTITION", "debug")
+    monkeypatch.setenv("SLURM_CLUSTERS", "other")
+    assert control.call("squeue").strip() == allocation.job_state("12") == "RUNNING"
 
 
 def test_partitions_are_those_of_their_largest_node(says):
@@ -68,7 +95,17 @@ def test_partitions_are_those_of_their_largest_node(says):
 
 @pytest.mark.parametrize(
     ("gres", "gpus"),
-    [("gpu:8", 8), ("gpu:a100:8", 8), ("gpu:a100:4,gpu:v100:2", 6), ("nvme:4", 0), ("(null)", 0), ("gpu:h100_80gb:4(S:0-3)", 4)],
+    [
+        ("gpu:8", 8),
+        ("gpu:a100:8", 8),
+        ("gpu:a100:4,gpu:v100:2", 6),
+        ("nvme:4", 0),
+        ("(null)", 0),
+        ("gpu:h100_80gb:4(S:0-3)", 4),
+        ("gpu:3090:8", 8),
+        ("gpu:2080ti:4(S:0),gpu:4090:2", 6),
+        ("gpu:1g.10gb:7(S:0-1)", 7),
+    ],
 )
 def test_gpus_of_a_node(gres, gpus):
     assert gpus_in(gres) == gpus
@@ -128,6 +165,15 @@ def test_without_accounting_nothing_is_asked(says):
     assert control.max_array_size() == 1001
     with pytest.raises(FileNotFoundError):
         asked()
+
+
+@pytest.mark.parametrize(
+    ("lines", "size"),
+    [("MaxArraySize = 0", 1), ("MaxArraySize = 100001\nSchedulerParameters = defer,max_array_tasks=1000", 1000)],
+)
+def test_arrays_are_as_large_as_the_cluster_takes_them(says, lines, size):
+    says("scontrol", lines)
+    assert control.max_array_size() == size
 
 
 def test_with_accounting_the_smallest_limit_counts(says):

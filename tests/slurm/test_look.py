@@ -24,8 +24,8 @@ def squeue(monkeypatch):
     """Set what squeue says of job 12_3."""
 
     def says(state, restarts=0):
-        job = control.Job("12_3", "vmae-0", state, "None", "n1", restarts, "1:00")
-        monkeypatch.setattr(control, "queue", lambda: {job.id: job})
+        job = control.Job("12_3", "vmae-0", state, "None", "n1", restarts, "1:00", "me")
+        monkeypatch.setattr(control, "queue", lambda others: {job.id: job})
 
     return says
 
@@ -57,6 +57,16 @@ def test_a_run_whose_job_is_over_is_taken_up(store, squeue, monkeypatch, state):
     squeue(state)
     store.run(RUN).stop("interrupted", "SIGTERM at step 3 of 9")
     assert is_taken_up(store)
+
+
+def test_a_job_number_that_comes_again_is_another_job(store, squeue):
+    """Numbers start anew after some years, or where the cluster was set up anew."""
+    record = store.run(RUN).read_submission()
+    squeue("RUNNING")
+    store.run(RUN).write_submission({**record, "name": "vmae-0"})
+    assert look(store, PARENTS).states[RUN] == "running"
+    store.run(RUN).write_submission({**record, "name": RUN})
+    assert look(store, PARENTS).states[RUN] == "missing"
 
 
 @pytest.mark.parametrize(("job", "restart"), [("7", 0), ("12_3", 0), ("", 0)])

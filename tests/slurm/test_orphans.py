@@ -29,7 +29,8 @@ def test_a_submit_that_died_after_sbatch_is_finished_by_the_next(tmp_path, monke
         made.launch(batch)
     assert not made.store.run(ids[0]).read_submission()
     names = [f"55_{k}" for k in range(3)] if is_array else ["55"]
-    adopt_orphans(made.store, {id_: job(id_, batch.name) for id_ in names})
+    other = {"60+0": job("60+0", "part of a heterogeneous job of the user's")}
+    adopt_orphans(made.store, other | {id_: job(id_, batch.name) for id_ in names})
     assert [made.store.run(id_).read_submission()["job_id"] for id_ in ids] == names
     assert not list((made.store.jobs / "batches").iterdir())
 
@@ -78,7 +79,7 @@ def test_what_never_shows_is_missing_after_a_while(tmp_path, monkeypatch, srun_o
     sbatch(tmp_path / "bin", "echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1")
     with pytest.raises(Unanswered):
         made.launch(Batch(((run,),), "pretrain", ()))
-    monkeypatch.setattr(control, "queue", dict)
+    monkeypatch.setattr(control, "queue", lambda others: {})
     assert look(made.store, PARENTS).states[run] == "queued"
     monkeypatch.setattr("slurm.cluster.UNANSWERED_S", 0.0)
     assert look(made.store, PARENTS).states[run] == "missing"

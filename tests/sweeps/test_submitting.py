@@ -7,6 +7,7 @@ import pytest
 from pretended_slurm import PretendedSlurm
 from typer.testing import CliRunner
 
+from slurm import control
 from sweeps.__main__ import app
 from vmae.errors import ConfigError, RunDirError
 
@@ -38,6 +39,26 @@ def test_the_command_that_watches_what_the_queue_did_not_take_watches_that_plan(
     slurm.pass_time()
     assert CliRunner().invoke(app, command_in(said, "watch")).exit_code == 0
     assert len(list(slurm.store.root.glob("*/result.json"))) == 12
+
+
+def test_a_colleague_goes_on_with_a_sweep_and_doubles_nothing(slurm, monkeypatch):
+    """squeue shows the jobs of those it is asked for: of everybody who submitted here."""
+    slurm("submit", "smoke")
+    jobs = set(slurm.jobs)
+    monkeypatch.setattr(control, "user", lambda: "colleague")
+    assert "0 of 12 runs to submit; 12 queued" in slurm("submit", "smoke").output
+    assert set(slurm.jobs) == jobs
+    assert "nothing to delete" not in slurm("prune", "smoke", "--yes").output
+    assert len(list(slurm.store.root.glob("*/config.json"))) == 12, "what waits in a colleague's queue is not pruned"
+
+
+def test_a_colleagues_jobs_take_no_room_in_my_queue(slurm, monkeypatch):
+    slurm.profile.write_text(slurm.profile.read_text() + "max_submitted = 4\n")
+    slurm("submit", "smoke")
+    assert len(slurm.jobs) == 4
+    monkeypatch.setattr(control, "user", lambda: "colleague")
+    slurm("submit", "smoke")
+    assert len(slurm.jobs) == 8
 
 
 def test_a_submit_whose_parents_are_missing_names_them(slurm, monkeypatch):
