@@ -237,7 +237,8 @@ def _record(store: Store, jobs: Sequence[Sequence[str]], job_ids: Sequence[str],
     for job_id, job in zip(job_ids, jobs, strict=True):
         for task, id_ in enumerate(job):
             more = {"job_id": job_id, "task": task, "pack": len(job), "estimate_s": facts["estimates_s"][id_]}
-            store.run(id_).write_submission({**shared, **more, "log": f"{job_id}_{task}_log.out"})
+            more |= {"log": f"{job_id}_{task}_log.out", "num_unstarted": store.run(id_).num_unstarted()}
+            store.run(id_).write_submission({**shared, **more})
 
 
 def _batch_file(store: Store, name: str) -> Path:

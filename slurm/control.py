@@ -156,12 +156,20 @@ def has_accounting() -> bool:
     return config().get("AccountingStorageType", "").endswith("slurmdbd") and shutil.which("sacct") is not None
 
 
-def max_submit() -> int | None:
-    """Return how many jobs this user may have in the queue, None without accounting or without a limit."""
+def max_submit(account: str | None = None) -> int | None:
+    """Return how many jobs this user may have in the queue, None where it is not known or there is no limit.
+
+    Args:
+        account: that is charged; None: the least of all accounts. One that is closed (0 jobs) does not count: SLURM refuses then.
+    """
     if not has_accounting() or shutil.which("sacctmgr") is None:
         return None
-    text = call("sacctmgr", "-nP", "show", "assoc", "where", f"user={user()}", "format=MaxSubmitJobs")
-    limits = [int(word) for word in text.split() if word.isdigit()]
+    where = [f"user={user()}", f"cluster={config().get('ClusterName', '')}", *([f"account={account}"] if account else [])]
+    try:
+        text = call("sacctmgr", "-nP", "show", "assoc", "where", *where, "format=MaxSubmitJobs")
+    except SchedulerError:  # its database is down, and SLURM takes jobs all the same
+        return None
+    limits = [int(word) for word in text.split() if word.isdigit() and int(word)]
     return min(limits, default=None)
 
 

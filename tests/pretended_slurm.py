@@ -40,7 +40,8 @@ class PretendedSlurm:
         self.meanwhile: Callable[[], None] = lambda: None
         monkeypatch.setattr(control, "queue", self.queue)
         monkeypatch.setattr(control, "max_array_size", lambda: 1000)
-        monkeypatch.setattr(control, "max_submit", lambda: None)
+        monkeypatch.setattr(control, "has_accounting", lambda: False)
+        monkeypatch.setattr(control, "max_submit", lambda account: None)
         monkeypatch.setattr(SlurmLauncher, "launch", lambda launcher, batch: self.take(launcher, batch))
         monkeypatch.setattr(cluster, "check_profile", lambda *_: None)
         monkeypatch.setattr(cluster, "take_snapshot", lambda root: root / "code" / "abc")

@@ -37,7 +37,7 @@ from vmae.identity import run_id
 from vmae.recipe import load_run
 from vmae.results import Result, read_result
 from vmae.sealed import read_sealed, write_sealed
-from vmae.starts import note_start, num_from_one_step, read_starts, saved_since
+from vmae.starts import note_start, num_from_one_step, num_unstarted, read_starts, saved_since
 
 State = Literal["done", "diverged", "running", "queued", "requeued", "blocked", "interrupted", "failed", "lost", "missing"]
 STATES: tuple[State, ...] = get_args(State)
@@ -141,8 +141,12 @@ class RunDir:
     def fruitless_starts(self) -> int:
         """Return how many of the last starts got no further than where they began, as far as is known: what was saved counts."""
         if saved_since(self.starts, self.partial):  # evaluations start from step 0 each time
-            return 0
-        return max(0, num_from_one_step(self.starts) - saved_since(self.starts, self.checkpoint))
+            return self.num_unstarted()
+        return self.num_unstarted() + max(0, num_from_one_step(self.starts) - saved_since(self.starts, self.checkpoint))
+
+    def num_unstarted(self) -> int:
+        """Return how many of the last jobs began and ended before the run could start."""
+        return num_unstarted(self.starts, self.read_submission(), Store(self.path.parent).jobs)
 
     def held_claim(self) -> Claim:
         """Return the claim on this run."""
@@ -278,6 +282,9 @@ class Store:
         for id_, parent in parents.items():
             held = (active or {}).get(id_)
             state = self.run(id_).state(held, active is not None)
+            may_start = active is not None and (parent is None or states.get(parent) == "done")
+            if state == "missing" and may_start and self.run(id_).num_unstarted():
+                state = "lost"
             is_open = held is None and state not in (*FINISHED, "running")
             is_blocked = is_open and parent is not None and states.get(parent) in ("failed", "diverged", "blocked")
             states[id_] = "blocked" if is_blocked else state

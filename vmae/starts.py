@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def num_from_one_step(file: Path) -> int:
     """Return how many of the last starts were from the same step."""
     steps = [start["step"] for start in read_starts(file)]
     return next((n for n, step in enumerate(reversed(steps)) if step != steps[-1]), len(steps))
+
+
+def num_unstarted(file: Path, submission: Mapping[str, Any], jobs: Path) -> int:
+    """Return how many of the last SLURM jobs of a run began, as their logs in `jobs` show, and ended before they noted a start.
+
+    Their Python, their GPU or the code they were sent with was not there. What SLURM dropped from its queue has no log.
+    """
+    job = submission.get("job_id")
+    if "log" not in submission or any(start.get("job") == job for start in read_starts(file)):
+        return 0
+    return int(submission.get("num_unstarted", 0)) + (jobs / f"{job}_0_log.out").exists()
 
 
 def saved_since(file: Path, saved: Path) -> bool:

@@ -116,7 +116,8 @@ def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False)
 def _submit(order: Order, store: Store, made: Plan, pending: list[str], seen: Look, num_in_queue: int) -> None:
     from rich.progress import Progress
 
-    limits = [limit for limit in (order.profile.max_submitted, control.max_submit()) if limit is not None]
+    known = (order.profile.max_submitted, control.max_submit(order.profile.account))
+    limits = [limit for limit in known if limit is not None]
     room = max(0, min(limits) - num_in_queue) if limits else None
     launcher = order.launcher(store, made, take_snapshot(store.root))
     num_submitted = 0

@@ -7,7 +7,7 @@ from slurm import control
 from slurm.look import Look, look
 from sweeps.commands.options import all_parents
 from sweeps.commands.tidy import differences
-from vmae.errors import ResultsError
+from vmae.errors import ResultsError, SchedulerError
 from vmae.runs import RunDir, Store
 
 
@@ -65,8 +65,17 @@ def _job(place: RunDir, seen: Look) -> Iterator[str]:
         waits = f", reason {job.reason}" if job.is_waiting else f", on {job.nodes}"
         yield f"  squeue: {job.state}{waits}, {job.restarts} restarts"
     elif submission["executor"] == "slurm" and not place.result.exists():
-        ended = control.ended([job_id]).get(job_id) or "no accounting, so it does not say how it ended"
-        yield f"  squeue: no such job any more; sacct: {ended}"
+        yield f"  squeue: no such job any more; sacct: {_how_it_ended(job_id)}"
+    if count := place.num_unstarted():
+        yield f"  {count} jobs of it began and ended before the run could start: the log says why"
+
+
+def _how_it_ended(job_id: str) -> str:
+    try:
+        unknown = "it has forgotten the job" if control.has_accounting() else "no accounting, so it does not say how it ended"
+        return control.ended([job_id]).get(job_id, unknown)
+    except SchedulerError as error:  # a database that is down keeps nothing else from being said
+        return str(error)
 
 
 def _cells(store: Store, id_: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -82,6 +82,8 @@ def _row(id_: str, name: str, run: Run, seen: Look, store: Store) -> Row:
         values |= {"job_id": job.id, "node": job.nodes, "reason": waits}
     if state in ("failed", "interrupted"):
         values["reason"] = str(place.read_stopped().get("reason", "")).partition("\n")[0]
+    elif state == "lost" and place.num_unstarted():
+        values["reason"] = f"its job ended before the run could start: python -m sweeps logs {id_}"
     starts = place.read_starts()
     values["num_restarts"] = max(len(starts) - 1, 0)
     return Row(**values | _training(run, store, id_, state, num_gpus))

@@ -182,3 +182,7 @@ def test_with_accounting_the_smallest_limit_counts(says):
     says("sacctmgr", "500\n\n200\n")
     assert control.ended(["12", "13_1"]) == {"12": "OUT_OF_MEMORY, exit code 0:125", "13_1": "CANCELLED by 0, exit code 0:0"}
     assert control.max_submit() == 200
+    says("sacctmgr", "0\n\n200\n")
+    assert control.max_submit() == 200, "an account that is closed says nothing of the others"
+    says("sacctmgr", error="sacctmgr: error: slurm_persist_conn_open: Connection refused", code=1)
+    assert control.max_submit() is None, "while the database is down SLURM takes jobs all the same"

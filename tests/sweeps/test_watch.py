@@ -4,8 +4,9 @@ import os
 
 import pytest
 from pretended import Pretended, asked, carry_out
-from pretended_slurm import PretendedSlurm
+from pretended_slurm import PretendedSlurm, finish
 
+from slurm import control
 from sweeps.commands.pending import pending_of
 from sweeps.smoke import SWEEP
 from vmae.errors import Interrupted, SchedulerError, Stuck
@@ -121,6 +122,52 @@ def test_watch_outlasts_a_slurm_that_does_not_answer_for_a_while(slurm):
 def test_watch_gives_up_on_a_slurm_that_never_answers(slurm):
     slurm.num_refusals = 10_000
     assert isinstance(slurm("watch", "smoke").exception, SchedulerError)
+
+
+def begin(slurm, id_):
+    """Leave what a job leaves whose Python is not there on the node, or whose GPU does not answer: a log."""
+    job = slurm.store.run(id_).read_submission()["job_id"]
+    slurm.store.jobs.mkdir(exist_ok=True)
+    (slurm.store.jobs / f"{job}_0_log.out").write_text("python: not found")
+
+
+def test_watch_does_not_send_for_ever_what_dies_before_it_starts(slurm):
+    slurm.end = lambda id_: begin(slurm, id_)
+    said = slurm("watch", "smoke")
+    assert said.exit_code == 1
+    assert "4 lost, 8 missing" in said.output
+    assert said.output.count("its job ended before the run could start") == 4
+    sent = [id_ for id_ in slurm.owner.values() if PLAN.runs[id_].stage == "pretrain"]
+    assert len(sent) == 8, "twice each"
+    assert "began and ended before the run could start" in slurm("why", sent[0]).output
+    slurm.end = lambda id_: finish(slurm.store, id_)
+    assert slurm("submit", "smoke", "--retry", "lost").exit_code == 0
+    assert slurm("watch", "smoke").exit_code == 0
+    assert num_done(slurm) == 12
+
+
+@pytest.mark.parametrize("is_down", [True, False])
+def test_why_says_what_it_can_where_accounting_says_nothing(slurm, monkeypatch, is_down):
+    def ended(job_ids):
+        if is_down:
+            raise SchedulerError("sacct refuses: Problem talking to the database")
+        return {}
+
+    monkeypatch.setattr(control, "has_accounting", lambda: True)
+    monkeypatch.setattr(control, "ended", ended)
+    slurm.end = lambda id_: begin(slurm, id_)
+    slurm("submit", "smoke")
+    slurm.pass_time()
+    said = slurm("why", next(iter(PLAN.runs)))
+    assert said.exit_code == 0
+    assert ("Problem talking to the database" if is_down else "it has forgotten the job") in said.output
+
+
+def test_jobs_that_never_began_are_sent_again(slurm):
+    """As those that SLURM drops with their parent, or that somebody cancels."""
+    slurm.end = lambda id_: finish(slurm.store, id_) if slurm.num_waits > 4 else None
+    assert slurm("watch", "smoke").exit_code == 0
+    assert num_done(slurm) == 12
 
 
 @pytest.mark.parametrize("only", ["stage=pretrain", "arm=tube 0.9"])
