@@ -10,7 +10,7 @@ from slurm import control
 from slurm.cluster import Batch, SlurmLauncher, _record
 from slurm.control import Job
 from sweeps.__main__ import app
-from sweeps.commands import cluster, submitting
+from sweeps.commands import cluster, searching, submitting
 from vmae.errors import SchedulerError
 from vmae.identity import cell_id
 from vmae.results import Result as RunResult
@@ -45,12 +45,13 @@ class PretendedSlurm:
         monkeypatch.setattr(SlurmLauncher, "launch", lambda launcher, batch: self.take(launcher, batch))
         monkeypatch.setattr(cluster, "check_profile", lambda *_: None)
         monkeypatch.setattr(cluster, "take_snapshot", lambda root: root / "code" / "abc")
-        monkeypatch.setattr(submitting, "check_data", lambda *_, **__: None)
+        for module in (submitting, searching):
+            monkeypatch.setattr(module, "check_data", lambda *_, **__: None)
         monkeypatch.setattr(submitting, "time", SimpleNamespace(sleep=lambda _: self.pass_time()))
 
     def __call__(self, *words: str) -> Result:
         """Run a command of `sweeps` with this store, and with this profile where it submits."""
-        profile = ("--profile", str(self.profile)) if words[0] in ("submit", "watch", "plan") else ()
+        profile = ("--profile", str(self.profile)) if words[0] in ("submit", "watch", "plan", "search") else ()
         return CliRunner().invoke(app, [*words, *profile, "--runs", str(self.store.root)])
 
     def queue(self, others: Collection[str] = ()) -> dict[str, Job]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vmae import allocation
-from vmae.errors import RunDirError
+from vmae.errors import Busy, RunDirError
 
 HEARTBEAT_S = 600  # a claim of another machine counts as live for so long after its last beat, if nothing better is known
 
@@ -25,7 +25,7 @@ class Claim:
 
     @contextlib.contextmanager
     def held(self, what: str, beats: bool = False) -> Iterator[None]:
-        """Hold the claim for this process; RunDirError if another live one has it.
+        """Hold the claim for this process; Busy if another live one has it.
 
         A claim whose process is gone (kill -9, reboot, requeue) is taken over.
 
@@ -43,7 +43,7 @@ class Claim:
         except FileExistsError:
             owner = self.owner()
             job = f" (job {owner['job']})" if owner.get("job") else ""
-            raise RunDirError(f"{what} is being worked on by process {owner.get('pid')} on {owner.get('host')}{job}") from None
+            raise Busy(f"{what} is being worked on by process {owner.get('pid')} on {owner.get('host')}{job}") from None
         except OSError as error:
             raise RunDirError(f"cannot write {self.path}: {error.strerror}") from error
         finally:

@@ -24,6 +24,10 @@ class RunDirError(VmaeError):
     """A run directory that is unusable: foreign config, held by another worker, not writable."""
 
 
+class Busy(RunDirError):
+    """Another live process holds what is asked for; once it is through, the same command goes on."""
+
+
 class CheckpointError(VmaeError):
     """A checkpoint that is missing, damaged or of another model."""
 

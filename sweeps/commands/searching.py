@@ -1,6 +1,5 @@
 """search NAME, search status, search best and search export: tuning each cell of an ablation alike."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sweeps.commands.options import Preset, ProfileName, Root, parents_of, store_of, typed
+from sweeps.commands.options import Preset, ProfileName, Root, store_of, typed
 from sweeps.commands.pending import RETRIED
 from sweeps.commands.show import console
-from sweeps.commands.submitting import check_data
+from sweeps.commands.submitting import check_data, keep_submitting
 from vmae.errors import ConfigError, RunDirError
-from vmae.runs import AT_WORK, State, Store
+from vmae.runs import State, Store
 from vmae.study import Plan
 
 SearchName = Annotated[str, typer.Argument(help="A search: a file of sweeps/searches/.")]
@@ -62,18 +61,12 @@ class OnSlurm:
     see: str
 
     def bring(self, made: Plan) -> Mapping[str, State]:
-        """Submit, look until nothing is in the queue, and return the states; a preempted run is waited for."""
-        from slurm.look import look
-        from sweeps.commands.cluster import Order, submit_to_slurm
+        """Submit as the queue has room, until nothing is to come, and return the states; a preempted run is waited for."""
+        from sweeps.commands.cluster import Order
 
         check_data(made, self.place.runtime, is_here=False)
         order = Order(self.profile_name, self.place, 1, None, None, set(made.runs), self.retried, self.see, "this")
-        submit_to_slurm(self.store, made, order, quiet=True)
-        while True:
-            seen = look(self.store, parents_of(made))
-            if not seen.count(*AT_WORK):
-                return seen.states
-            time.sleep(self.every_s)
+        return keep_submitting(self.store, made, order, self.every_s).states
 
 
 @app.command()
@@ -95,6 +88,7 @@ def run(
 
     Example: python -m sweeps search lr_per_mask
     """
+    from slurm import control
     from slurm.profile import LocalProfile, load_profile
     from sweeps.searching.coordinator import Coordinator
     from sweeps.searching.declared import load
@@ -103,6 +97,8 @@ def run(
         raise ConfigError("--fresh sets a journal aside; in a database delete the studies (optuna delete-study), or use another")
     asked, store, place = load(name, preset, trials), store_of(runs), load_profile(profile)
     retried = frozenset(RETRIED) if retry else frozenset()
+    if not isinstance(place, LocalProfile):
+        control.queue()  # is there a SLURM that answers?
     local, see = isinstance(place, LocalProfile), f"python -m sweeps search status {typed(asked.name, runs=runs)}"
     execution = Here(store, place, jobs, retried) if local else OnSlurm(store, profile, place, retried, every, see)
     with Coordinator(store, asked, lambda text: console.print(text, markup=False), storage).held(fresh) as coordinator:

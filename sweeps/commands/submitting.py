@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +11,15 @@ import typer
 from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of, typed
 from sweeps.commands.pending import RETRIED, pending_of, prepare_runs, startable
 from sweeps.commands.show import console, print_states
-from vmae.errors import ConfigError, SchedulerError, near
+from vmae.errors import Busy, ConfigError, SchedulerError, near
 from vmae.runs import AT_WORK, FINISHED, State, Store
 from vmae.study import Plan
 
 if TYPE_CHECKING:
+    from slurm.look import Look
     from sweeps.commands.cluster import Order
 
-MAX_REFUSALS = 30  # looks in a row at which SLURM does not answer, or refuses, before watch gives up
+MAX_REFUSALS = 30  # looks in a row at which SLURM does not answer or refuses, or another submit is at work
 
 RETRY = "Also runs that are `failed` or `lost`, or done without the `weights` that others need (several: failed,lost)."
 Retry = Annotated[list[str] | None, typer.Option("--retry", help=RETRY)]
@@ -114,9 +116,8 @@ def watch(
     Example: python -m sweeps watch masking --profile slurm
     """
     from slurm import control
-    from slurm.look import look
     from slurm.profile import LocalProfile, load_profile
-    from sweeps.commands.cluster import Order, submit_to_slurm
+    from sweeps.commands.cluster import Order
 
     made, store, place = plan_of(name, sets, seeds, preset), store_of(runs), load_profile(profile)
     if isinstance(place, LocalProfile):
@@ -125,21 +126,34 @@ def watch(
     see = f"python -m sweeps status {typed(made.sweep.name, set=sets, seeds=seeds, runs=runs)}"
     order = Order(profile, place, pack, max_running, None, selected(made, only), frozenset(), see, "this", is_watched=True)
     control.queue()  # is there a SLURM that answers?
+    seen = keep_submitting(store, made, order, every)
+    print_states(made, seen, store, verbose=False)
+    raise typer.Exit(0 if all(seen.states[id_] in FINISHED for id_ in order.chosen) else 1)
+
+
+def keep_submitting(store: Store, made: Plan, order: "Order", every_s: float) -> "Look":
+    """Submit to SLURM whenever something is missing and there is room, until nothing is to come; return the last look.
+
+    After the first submit nothing is retried, and what got nowhere twice is left alone.
+    """
+    from slurm.look import look
+    from sweeps.commands.cluster import submit_to_slurm
+
     num_refusals = 0
     while True:
         try:
             submit_to_slurm(store, made, order, quiet=True)
+            order = replace(order, retried=frozenset(), is_watched=True)
             seen = look(store, parents_of(made))
-        except SchedulerError as error:
+        except (SchedulerError, Busy) as error:
             if (num_refusals := num_refusals + 1) > MAX_REFUSALS:
                 raise
-            console.print(f"{error}; looking again in {every:g} s, {num_refusals} of {MAX_REFUSALS} times", markup=False)
+            console.print(f"{error}; looking again in {every_s:g} s, {num_refusals} of {MAX_REFUSALS} times", markup=False)
         else:
             num_refusals = 0
             if not _is_to_come(store, made, seen.states, order):
-                print_states(made, seen, store, verbose=False)
-                raise typer.Exit(0 if all(seen.states[id_] in FINISHED for id_ in order.chosen) else 1)
-        time.sleep(every)
+                return seen
+        time.sleep(every_s)
 
 
 def _is_to_come(store: Store, made: Plan, states: Mapping[str, State], order: "Order") -> bool:

@@ -1,5 +1,6 @@
 """What is submitted again by itself: whatever gets further, never for ever what gets nowhere."""
 
+import json
 import os
 
 import pytest
@@ -7,8 +8,10 @@ from pretended import Pretended, asked, carry_out
 from pretended_slurm import PretendedSlurm, finish
 
 from slurm import control
+from slurm.look import submit_lock
 from sweeps.commands.pending import pending_of
 from sweeps.smoke import SWEEP
+from vmae.claim import process_identity
 from vmae.errors import Interrupted, SchedulerError, Stuck
 from vmae.study import make_plan
 
@@ -117,6 +120,34 @@ def test_watch_outlasts_a_slurm_that_does_not_answer_for_a_while(slurm):
     assert said.exit_code == 0, said.output
     assert "looking again" in said.output
     assert num_done(slurm) == 12
+
+
+def test_watch_waits_while_another_submit_holds_the_run_root(slurm, monkeypatch):
+    """Two sweeps in one store are watched from two terminals, or a colleague submits."""
+    looks, lock = [], submit_lock(slurm.store)
+
+    def queue(others=()):
+        looks.append(slurm.num_waits)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        if len(looks) == 2:
+            lock.write_text(json.dumps(process_identity(os.getppid())))
+        elif slurm.num_waits == 2:
+            lock.unlink(missing_ok=True)
+        return slurm.queue(others)
+
+    monkeypatch.setattr(control, "queue", queue)
+    said = slurm("watch", "smoke")
+    assert said.exit_code == 0, said.exception
+    assert "looking again" in said.output
+    assert num_done(slurm) == 12
+
+
+@pytest.mark.parametrize("num_refusals", [0, 3])
+def test_a_search_goes_through_a_queue_that_is_too_small_and_does_not_always_answer(slurm, num_refusals):
+    slurm.num_refusals = num_refusals
+    said = slurm("search", "run", "lr_from_scratch")
+    assert said.exit_code == 0, said.exception
+    assert "16 of 16 trials told, 0 of them failed" in said.output
 
 
 def test_watch_gives_up_on_a_slurm_that_never_answers(slurm):
