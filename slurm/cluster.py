@@ -94,7 +94,7 @@ class SlurmLauncher:
         submitted: list[str] = []
         left = len(pending) if room is None else room
         for level in _levels(pending, self.parents):
-            for batch in self._batches([id_ for id_ in level if self._can_wait(id_, job_of)], job_of):
+            for batch in self._batches([id_ for id_ in level if self.can_wait(id_, job_of)], job_of):
                 fitting = Batch(batch.jobs[:left], batch.stage, batch.dependencies)
                 if not fitting.jobs:
                     return submitted
@@ -156,7 +156,8 @@ class SlurmLauncher:
             "estimates_s": {id_: (self.estimates or {}).get(id_) for id_ in batch.runs},
         }
 
-    def _can_wait(self, id_: str, job_of: Mapping[str, str]) -> bool:
+    def can_wait(self, id_: str, job_of: Mapping[str, str]) -> bool:
+        """Return whether a job of this run could start now, or wait in the queue for its parent's."""
         parent = self.parents[id_]
         return parent is None or parent in job_of or self._is_done(parent)
 

@@ -130,17 +130,19 @@ def _submit(order: Order, store: Store, made: Plan, pending: list[str], seen: Lo
             bar.advance(shown, num_runs)
 
         try:
-            launcher.submit(pending, _waiting(seen), room, progress=count)
+            submitted = launcher.submit(pending, _waiting(seen), room, progress=count)
         except SchedulerError as error:
+            # What a QOS allows is in no answer of SLURM's before; an array that is larger is refused each time.
+            too_large = "; smaller ones go: max_submitted in the profile" if "MaxSubmit" in str(error) else ""
             raise SchedulerError(
-                f"{error}; {num_submitted} of {len(pending)} runs were submitted, the same command submits the rest"
+                f"{error}{too_large}; {num_submitted} of {len(pending)} runs were submitted, the same command submits the rest"
             ) from None
     if num_submitted < len(pending):
-        console.print(
-            f"submitted {num_submitted} of {len(pending)}: the queue takes {min(limits, default=0)} jobs of yours; {order.rest}, "
-            f"submits the rest",
-            markup=False,
-        )
+        known_to_slurm = {**_waiting(seen), **dict.fromkeys(submitted, "")}
+        is_full = any(launcher.can_wait(id_, known_to_slurm) for id_ in pending if id_ not in submitted)
+        full = f"the queue takes {min(limits, default=0)} jobs of yours"
+        why = full if is_full else "the parents of the rest are at work elsewhere"
+        console.print(f"submitted {num_submitted} of {len(pending)}: {why}; {order.rest}, submits the rest", markup=False)
     else:
         console.print(f"submitted {num_submitted}; see {order.see}", markup=False)
 

@@ -47,7 +47,9 @@ class CellStudy:
                 self.chains[trial.number] = self._same_chain(trial)
         self._points: list[dict[str, Any]] = []
         if asked.search.sampler == "grid":
-            self._points = grid_of(self.space, cell)
+            points = grid_of(self.space, cell)
+            # A cell whose own values are on the grid has a point less; the last again is the same run, and costs nothing.
+            self._points = points + points[-1:] * (asked.num_trials - len(points))
         elif asked.search.sampler == "qmc":
             self._points = [own_values(self.space, cell), *low_discrepancy(self.space, asked.num_trials, asked.search.seed)]
 

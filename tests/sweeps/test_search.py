@@ -11,6 +11,7 @@ import pytest
 from helpers import ROOT
 from pretended import Pretended, asked, carry_out, search
 
+from ablations import mask_sampling
 from sweeps.searching.coordinator import Coordinator
 from sweeps.searching.declared import chain_of, load
 from sweeps.searching.journal import open_database, recover_tail
@@ -150,6 +151,18 @@ def test_equal_trials_cost_nothing(store):
     carry_out(store, asked(trials=9, space=space), execution)
     assert len(trials(store)) == 9
     assert execution.num_made == 2
+
+
+def test_cells_whose_own_values_are_on_the_grid_and_off_it_get_as_many_trials(store):
+    one, other = mask_sampling.ABLATION.only("tube 0.9", "random 0.9").arms
+    ablation = replace(mask_sampling.ABLATION, arms=(one, replace(other, settings={**other.settings, LR: 1e-2})))
+    grid = search(None, "grid", space={LR: Range(1e-3, 1e-1, log=True, points=3)})
+    execution = Pretended(store)
+    carry_out(store, replace(grid, ablation=ablation).at("tiny"), execution)
+    off, on = ([trial["params"][LR] for trial in cell["trials"]] for cell in store.read_search("pretended")["cells"])
+    assert len(off) == len(on) == 4
+    assert {1e-3, 1e-2, 1e-1} == set(on) < set(off)
+    assert execution.num_made == 7, "a trial that comes again is the same run"
 
 
 def test_failed_and_diverged_trials_are_told_so_and_count(store):

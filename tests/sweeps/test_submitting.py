@@ -8,8 +8,9 @@ from pretended_slurm import PretendedSlurm
 from typer.testing import CliRunner
 
 from slurm import control
+from slurm.cluster import SlurmLauncher
 from sweeps.__main__ import app
-from vmae.errors import ConfigError, RunDirError
+from vmae.errors import ConfigError, RunDirError, SchedulerError
 
 PLAN = ("--set", "finetune.optim.epochs=5", "--seeds", "0,1")
 
@@ -67,6 +68,24 @@ def test_a_submit_whose_parents_are_missing_names_them(slurm, monkeypatch):
         assert isinstance(said.exception, RunDirError)
         assert "4 parents are neither done nor taken up: pretrain tube 0.75 seed 0" in str(said.exception)
     assert not list(slurm.store.root.glob("*/config.json"))
+
+
+def test_children_of_a_run_that_is_at_work_elsewhere_do_not_wait_for_room(slurm):
+    """SLURM could not let them wait for a process that it does not know."""
+    slurm("submit", "smoke", "--only", "stage=pretrain", "--only", "arm=tube 0.9")
+    (run,) = set(slurm.owner.values())
+    slurm.jobs.clear()
+    slurm.store.run(run).claim.write_text('{"host": "elsewhere", "pid": 1, "started": "1"}')
+    said = slurm("submit", "smoke", "--only", "stage=finetune", "--only", "arm=tube 0.9").output
+    assert "submitted 0 of 1: the parents of the rest are at work elsewhere" in said
+
+
+def test_a_limit_that_is_known_only_when_it_is_met_names_the_field_that_keeps_it(slurm, monkeypatch):
+    def refuse(launcher, batch):
+        raise SchedulerError("sbatch refuses: QOSMaxSubmitJobPerUserLimit")
+
+    monkeypatch.setattr(SlurmLauncher, "launch", refuse)
+    assert "max_submitted in the profile" in str(slurm("submit", "smoke").exception)
 
 
 def test_a_submit_does_what_can_be_done_and_says_what_cannot(slurm):
