@@ -178,14 +178,16 @@ class RunDir:
             return "running"
         if active is not None:
             return active
+        try:
+            if (self.submission.exists() or self.starts.exists()) and (result := self.read_result_anew()):
+                return result.status
+        except ResultsError:
+            return "lost"
         if recorded := self.read_stopped().get("state"):
             return recorded  # type: ignore[no-any-return]
         if self.checkpoint.exists() or self.previous_checkpoint.exists():
             return "interrupted"  # killed without a word: a checkpoint is there, the process is not
-        if not self.starts.exists():
-            return "missing"
-        result = self.read_result_anew()
-        return result.status if result else "lost"
+        return "lost" if self.starts.exists() else "missing"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,24 @@ def test_states_come_from_files(place, run):
     assert place.state() == "interrupted"
     write_result(place.result, result_for(place, run))
     assert place.state() == "done"
+
+
+@pytest.mark.parametrize("left", ["job.json", "starts.jsonl", "stopped.json", "last.pt"])
+def test_a_result_that_a_network_file_system_does_not_show_yet_is_there(place, run, monkeypatch, left):
+    """For up to a minute a login node sees a folder as it was: no result, and the checkpoint that is deleted by now."""
+    is_shown = False
+
+    def chmod(path, mode):
+        nonlocal is_shown
+        is_shown = True
+
+    place.write_submission({"executor": "slurm", "job_id": "1"})
+    (place.path / left).write_text('{"state": "interrupted", "step": 0}\n')
+    write_result(place.result, result_for(place, run))
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: exists(path) and (is_shown or path.name != "result.json"))
+    monkeypatch.setattr(Path, "chmod", chmod)
+    assert place.state(is_known=True) == "done"
 
 
 def test_children_of_failed_runs_are_blocked(recipe, store):
