@@ -35,6 +35,11 @@ def job_id() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
+def cluster() -> str:
+    """Return the name of the job's cluster; "" outside of jobs."""
+    return os.environ.get("SLURM_CLUSTER_NAME", "") if in_job() else ""
+
+
 def restart_count() -> int:
     """Return how often the job was requeued."""
     return int(os.environ.get("SLURM_RESTART_COUNT", 0))

@@ -102,9 +102,9 @@ class Claim:
         if not owner:
             return False
         identity = {key: owner.get(key) for key in ("host", "pid", "started")}
-        if owner.get("host") == socket.gethostname():
+        if owner.get("host") == socket.gethostname() and not _is_hidden(owner["pid"]):
             return process_identity(owner["pid"]) == identity
-        job = owner.get("job")
+        job = _job(owner)
         if job and job == allocation.job_id():
             return bool(owner.get("restart") == allocation.restart_count())  # an earlier start of this very job is over
         if job and active_jobs is not None:
@@ -143,13 +143,30 @@ def read_json(path: Path) -> dict[str, Any]:
 def _identity() -> dict[str, Any]:
     identity = process_identity(os.getpid())
     if job := allocation.job_id():
-        identity |= {"job": job, "restart": allocation.restart_count()}
+        identity |= {"job": job, "restart": allocation.restart_count(), "cluster": allocation.cluster()}
     return identity
+
+
+def _is_hidden(pid: int) -> bool:
+    """Return whether a process is another user's, of whom this machine shows nothing (/proc mounted with hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return Path("/proc/self").exists() and not Path(f"/proc/{pid}").exists()
+    except (ProcessLookupError, OverflowError):
+        pass
+    return False
+
+
+def _job(owner: dict[str, Any]) -> str | None:
+    """Return the job of a claim; None if another cluster's on the same file system: ours has another of that number, or none."""
+    here = allocation.cluster()
+    return owner.get("job") if owner.get("cluster", here) == here or not here else None
 
 
 def _ask_slurm(owner: dict[str, Any]) -> set[str] | None:
     """Return {job} or {} if SLURM says whether the job of a foreign claim is at work; None if it cannot say."""
-    job = owner.get("job")
+    job = _job(owner)
     if not job or owner.get("host") == socket.gethostname() or job == allocation.job_id():
         return None
     state = allocation.job_state(job)

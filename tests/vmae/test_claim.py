@@ -81,6 +81,32 @@ def test_a_claim_of_another_job_is_taken_over_when_slurm_says_that_it_is_over(cl
             pass
 
 
+@pytest.mark.parametrize("job", ["7", "12"])
+def test_a_job_of_another_cluster_on_the_same_file_system_lives_by_its_heartbeat(claim, monkeypatch, job):
+    """Our SLURM would say of it that it is over, or speak of a job of our own that has its number."""
+    claimed_elsewhere(claim, job=job, restart=1, cluster="other")
+    as_job(monkeypatch)
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "ours")
+    slurm_says(monkeypatch, "")
+    with pytest.raises(RunDirError, match="being worked on"), claim.held("the run"):
+        pass
+    late = time.time() - 2 * HEARTBEAT_S
+    os.utime(claim.path, (late, late))
+    with claim.held("the run"):
+        assert claim.owner()["cluster"] == "ours"
+
+
+def test_a_colleagues_process_that_the_machine_hides_lives_by_its_heartbeat(claim, monkeypatch):
+    claim.path.write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1"}))
+    assert not claim.is_live()
+
+    def kill(pid, number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", kill)
+    assert claim.is_live()
+
+
 def test_a_reused_pid_is_another_process(claim):
     claim.path.write_text(json.dumps(process_identity(os.getpid()) | {"started": "1"}))
     assert not claim.is_live()
