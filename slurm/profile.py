@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -21,6 +21,8 @@ def _readable(value: str) -> str:
     return value
 
 
+Stage = Literal["pretrain", "finetune", "evaluate"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 Limit = Annotated[str, AfterValidator(_readable)]
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -111,7 +113,7 @@ class SlurmProfile(Resources):
     sbatch: Annotated[dict[Line, Line], Field(description="further sbatch options, for example mail-type")] = Field(
         default_factory=dict
     )
-    stages: dict[Literal["pretrain", "finetune", "evaluate"], StageResources] = Field(default_factory=dict)
+    stages: dict[Stage, StageResources] = Field(default_factory=dict)
     runtime: RuntimeConfig = RuntimeConfig()
 
     def resources(self, stage: str) -> Resources:
@@ -119,6 +121,11 @@ class SlurmProfile(Resources):
         own = {name: getattr(self, name) for name in Resources.model_fields}
         other = self.stages.get(stage)  # type: ignore[call-overload]
         return Resources(**(own | (other.model_dump(exclude_none=True) if other else {})))
+
+    @property
+    def gpu_stages(self) -> tuple[str, ...]:
+        """The stages whose runs get GPUs."""
+        return tuple(stage for stage in STAGES if self.resources(stage).gpus_per_node)
 
 
 Profile = LocalProfile | SlurmProfile

@@ -47,11 +47,11 @@ def plan(
     Example: python -m sweeps plan paper_table1 --preset paper
     """
     from slurm.look import look
-    from slurm.profile import SlurmProfile, load_profile
+    from slurm.profile import STAGES, SlurmProfile, load_profile
 
     made, store, place = plan_of(name, sets, seeds, preset), store_of(runs), load_profile(profile)
-    num_gpus = place.gpus_per_node if isinstance(place, SlurmProfile) else 1 if made.sweep.preset in ON_GPUS else None
-    print_plan(made, look(store, parents_of(made)).states, cost_of(store, made, num_gpus), place, bool(num_gpus))
+    on_gpu = place.gpu_stages if isinstance(place, SlurmProfile) else STAGES if made.sweep.preset in ON_GPUS else None
+    print_plan(made, look(store, parents_of(made)).states, cost_of(store, made, on_gpu), place, bool(on_gpu))
     if missing := missing_inputs(made):
         console.print(f"not there yet, so counted as their makers say: {', '.join(missing)}", markup=False)
 

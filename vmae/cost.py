@@ -6,7 +6,7 @@ are any, else from the reference machine, and the plan says which.
 """
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vmae.config import ContrastConfig, EvaluateRun, FinetuneRun, PretrainConfig, PretrainRun, Run
@@ -116,16 +116,16 @@ class CostModel:
         return self.reference.name if kind_of(run) in self.reference.gflops else "no finished run yet"
 
 
-def fit(finished: Iterable[tuple[Run, Result]], reference: Reference = REFERENCE, on_gpu: bool = False) -> CostModel:
+def fit(finished: Iterable[tuple[Run, Result]], reference: Reference = REFERENCE, on_gpu: Collection[str] = ()) -> CostModel:
     """Return the cost model of a store's finished runs: the median speed of each shape, `reference` where there is none.
 
     Args:
-        on_gpu: which finished runs count: those that ran on a GPU, or those that did not.
+        on_gpu: stages of which those count that ran on a GPU; of the others those that did not.
     """
     speeds: dict[Shape, list[float]] = {}
     for run, result in finished:
         seconds = result.compute.get("train_s") or result.compute.get("evaluate_s")
-        if result.status == "done" and seconds and (("gpu" in result.provenance) == on_gpu):
+        if result.status == "done" and seconds and ("gpu" in result.provenance) == (run.stage in on_gpu):
             spent_s = seconds * result.provenance.get("num_ranks", 1)
             speeds.setdefault(shape_of(run), []).append(num_clips(run) * flops_per_clip(run) / spent_s / 1e9)
     return CostModel(reference, {shape: statistics.median(values) for shape, values in speeds.items()})

@@ -8,7 +8,7 @@ from slurm import control
 from slurm.check import check_profile
 from slurm.cluster import Batch, SlurmLauncher, adopt_orphans, submitters
 from slurm.look import Look, look, submit_lock
-from slurm.profile import SlurmProfile
+from slurm.profile import STAGES, SlurmProfile
 from slurm.snapshot import take_snapshot
 from sweeps.commands.estimates import cost_of
 from sweeps.commands.options import parents_of
@@ -45,7 +45,7 @@ class Order:
 
     def launcher(self, store: Store, made: Plan, code: Path) -> SlurmLauncher:
         """Return the launcher for a plan, whose jobs start in the snapshot `code`."""
-        cost = cost_of(store, made, self.profile.gpus_per_node)
+        cost = cost_of(store, made, self.profile.gpu_stages)
         return SlurmLauncher(
             store=store,
             profile=self.profile,
@@ -63,8 +63,9 @@ class Order:
         check_profile(self.profile, self.profile_name, [made.runs[id_] for id_ in pending], self.pack, store.root)
         if self.max_gpu_hours is None:
             return
-        cost = cost_of(store, made, self.profile.gpus_per_node)
-        runs = [made.runs[id_] for id_ in pending]
+        cost = cost_of(store, made, self.profile.gpu_stages)
+        counted = self.profile.gpu_stages or STAGES  # on CPUs alone it is hours of cores
+        runs = [made.runs[id_] for id_ in pending if made.runs[id_].stage in counted]
         if not cost.measured.keys() >= {shape_of(run) for run in runs}:
             raise ConfigError(
                 f"--max-gpu-hours {self.max_gpu_hours:g}: the cost is unknown until a run of each stage and shape of model has "
@@ -73,7 +74,7 @@ class Order:
             )
         total = sum(cost.seconds(run) or 0.0 for run in runs) / 3600
         if total > self.max_gpu_hours:
-            raise ConfigError(f"--max-gpu-hours {self.max_gpu_hours:g}: {len(pending)} runs are estimated at {total:.1f}")
+            raise ConfigError(f"--max-gpu-hours {self.max_gpu_hours:g}: {len(runs)} runs are estimated at {total:.1f}")
 
     def rehearse(self, store: Store, made: Plan, test_only: bool) -> None:
         """Print the scripts, or when SLURM would start them; submits nothing, and leaves plan and runs as they are."""

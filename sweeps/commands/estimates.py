@@ -1,7 +1,7 @@
 """What a plan's runs will take, by the speed of what has run in the store."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,20 +16,20 @@ from vmae.study import Plan
 NUM_OTHERS = 300  # runs of other plans that are read, 0.7 ms each: planning takes no time that is felt
 
 
-def cost_of(store: Store, made: Plan, num_gpus: int | None) -> CostModel:
+def cost_of(store: Store, made: Plan, on_gpu: Collection[str] | None) -> CostModel:
     """Return the cost model for a place: of finished runs in the store, else of the reference machine of that kind.
 
     Without finished runs, GPUs have a reference at preset paper alone: it is of the paper's model.
 
     Args:
-        num_gpus: GPUs per run on a cluster, None for this machine.
+        on_gpu: the stages that run on GPUs on a cluster, None for this machine.
     """
-    reference = REFERENCE if num_gpus is None else V100 if num_gpus and made.sweep.preset == "paper" else NOTHING
+    reference = REFERENCE if on_gpu is None else V100 if on_gpu and made.sweep.preset == "paper" else NOTHING
     results = ((run, store.run(id_).finished()) for id_, run in made.runs.items())
-    own = fit(((run, result) for run, result in results if result), reference, on_gpu=bool(num_gpus))
+    own = fit(((run, result) for run, result in results if result), reference, on_gpu or ())
     if own.measured.keys() >= {shape_of(run) for run in made.runs.values()}:
         return own
-    others = fit(_newest_of_others(store, made), reference, on_gpu=bool(num_gpus))
+    others = fit(_newest_of_others(store, made), reference, on_gpu or ())
     return replace(own, measured={**others.measured, **own.measured})
 
 

@@ -6,6 +6,7 @@ import pytest
 from pretended_slurm import PretendedSlurm, finish
 from typer.testing import CliRunner
 
+from slurm.profile import STAGES
 from sweeps import registry
 from sweeps.__main__ import app
 from sweeps.commands.estimates import cost_of
@@ -22,10 +23,11 @@ def slurm(tmp_path, monkeypatch):
     return PretendedSlurm(tmp_path, monkeypatch, more="gpus_per_node = 1")
 
 
-def finish_all(store, made, seconds=36.0):
+def finish_all(store, made, seconds=36.0, on_gpu=STAGES):
     for id_, run in made.runs.items():
         store.run(id_).create(run)
-        finish(store, id_, compute={"evaluate_s" if run.stage == "evaluate" else "train_s": seconds}, **GPU)
+        more = GPU if run.stage in on_gpu else {}
+        finish(store, id_, compute={"evaluate_s" if run.stage == "evaluate" else "train_s": seconds}, **more)
 
 
 def test_gpus_have_no_price_before_anything_has_run_on_one(slurm):
@@ -53,12 +55,21 @@ def test_finished_runs_of_another_sweep_and_the_same_model_count(slurm):
     assert slurm("submit", "smoke", "--seeds", "5", "--max-gpu-hours", "1").exit_code == 0
 
 
+def test_stages_on_cpus_have_the_price_of_cpus_and_cost_no_gpu_hours(slurm):
+    """Evaluations are often sent to nodes without GPUs; none of theirs would ever be found on one."""
+    slurm.profile.write_text(slurm.profile.read_text() + "[stages.evaluate]\ngpus_per_node = 0\n")
+    finish_all(slurm.store, make_plan(registry.load("smoke"), {"finetune.optim.epochs": 5}), on_gpu=("pretrain", "finetune"))
+    assert "unknown" not in slurm("plan", "smoke", "--seeds", "5").output
+    assert "8 runs are estimated at 0." in str(slurm("submit", "smoke", "--seeds", "5", "--max-gpu-hours", "0.01").exception)
+    assert slurm("submit", "smoke", "--seeds", "5", "--max-gpu-hours", "1").exit_code == 0
+
+
 def test_runs_of_another_model_or_machine_do_not_count(store):
     finish_all(store, make_plan(registry.load("smoke"), {"encoder.depth": 3}))
-    assert not cost_of(store, SMOKE, 1).measured.keys() & cost_of(store, SMOKE, None).measured.keys()
-    assert {cost_of(store, SMOKE, 1).seconds(run) for run in SMOKE.runs.values()} == {None}
+    assert not cost_of(store, SMOKE, STAGES).measured.keys() & cost_of(store, SMOKE, None).measured.keys()
+    assert {cost_of(store, SMOKE, STAGES).seconds(run) for run in SMOKE.runs.values()} == {None}
     finish_all(store, make_plan(registry.load("smoke"), {"finetune.optim.epochs": 5}))
-    assert None not in {cost_of(store, SMOKE, 1).seconds(run) for run in SMOKE.runs.values()}
+    assert None not in {cost_of(store, SMOKE, STAGES).seconds(run) for run in SMOKE.runs.values()}
     assert {cost_of(store, SMOKE, None).source(run) for run in SMOKE.runs.values()} == {"reference machine"}
 
 
@@ -77,5 +88,5 @@ def test_a_plan_reads_a_bounded_number_of_other_runs(store, monkeypatch):
     read = []
     monkeypatch.setattr("sweeps.commands.estimates.NUM_OTHERS", 4)
     monkeypatch.setattr(Store, "own", lambda self, id_, own=Store.own: read.append(id_) or own(self, id_))
-    cost_of(store, SMOKE, 1)
+    cost_of(store, SMOKE, STAGES)
     assert sum(read.count(id_) > 1 for id_ in set(read) - set(SMOKE.runs)) == 4
