@@ -1,5 +1,7 @@
 """diff, adopt, prune and gc: keeping a store of runs in order. Nothing is deleted without being listed and agreed to."""
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +10,7 @@ import typer
 from sweeps.commands.options import Root, all_parents, store_of
 from sweeps.commands.show import console
 from sweeps.commands.tidy import Waste, differences, drop, find_run, unreferenced, waste
+from vmae.claim import Claim
 from vmae.errors import RunDirError
 from vmae.runs import AT_WORK, FINISHED
 
@@ -108,8 +111,16 @@ def gc(
 
     Example: python -m sweeps gc --weights --yes
     """
+    from slurm.look import submit_lock
+
     store = store_of(runs)
-    found = waste(store, weights)
+    with contextlib.ExitStack() as stack:
+        if yes:  # a submit's code is there before any run says that it needs it
+            stack.enter_context(Claim(submit_lock(store)).held("the run root, for submitting,", beats=True))
+        _free(waste(store, weights), yes)
+
+
+def _free(found: Mapping[str, Sequence[Waste]], yes: bool) -> None:
     for kind, entries in found.items():
         console.print(f"  {kind}: {len(entries)}, {sum(entry.size_mb for entry in entries):.1f} MB")
     if not found:

@@ -10,11 +10,14 @@ from pretended_slurm import PretendedSlurm, finish
 from typer.testing import CliRunner
 
 from slurm.cluster import SlurmLauncher
+from slurm.look import submit_lock
 from sweeps.__main__ import app
 from sweeps.commands.pending import pending_of
 from sweeps.commands.tidy import drop, find_run, run_ids, unreferenced, waste
 from sweeps.smoke import SWEEP as SMOKE
-from vmae.errors import RunDirError
+from vmae.claim import Claim
+from vmae.errors import Busy, RunDirError
+from vmae.files import write_atomic
 from vmae.identity import cell_id
 from vmae.results import Result, write_result
 from vmae.runs import Store
@@ -115,6 +118,19 @@ def test_gc_lists_and_deletes_only_when_told(small, store):
     assert fresh.exists()
     assert sorted(path.name for path in store.jobs.iterdir()) == ["7_0_log.out", "8_1_submitted.pkl", "8_submission.sh"]
     assert [path.name for path in (store.root / "code").iterdir()] == ["new"]
+
+
+def test_gc_takes_no_code_that_a_submit_has_sent_or_is_about_to_send(small, store):
+    """Its jobs start in that folder; no run says so before sbatch has answered."""
+    for code in ("sent", "sending"):
+        (store.root / "code" / code).mkdir(parents=True)
+    write_atomic(store.jobs / "batches" / "vmae-0.json", b'{"jobs": [], "facts": {"code": "sent"}}')
+    words = ["gc", "--runs", str(store.root), "--yes"]
+    with Claim(submit_lock(store)).held("the run root"):
+        assert isinstance(CliRunner().invoke(app, words).exception, Busy)
+    assert (store.root / "code" / "sending").exists()
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert [path.name for path in (store.root / "code").iterdir()] == ["sent"]
 
 
 def same_stage(plan):
