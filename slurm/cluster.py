@@ -154,7 +154,12 @@ class SlurmLauncher:
             "num_ranks": given.num_ranks,
             "num_gpus": given.nodes * given.gpus_per_node,
             "estimates_s": {id_: (self.estimates or {}).get(id_) for id_ in batch.runs},
+            "unstarted": {id_: self._num_unstarted(id_) for id_ in batch.runs},
         }
+
+    def _num_unstarted(self, id_: str) -> int:
+        parent = self.parents[id_]  # whose lack, behind a pack, is no fault of its child's jobs
+        return self.store.run(id_).num_unstarted() if parent is None or self._is_done(parent) else 0
 
     def can_wait(self, id_: str, job_of: Mapping[str, str]) -> bool:
         """Return whether a job of this run could start now, or wait in the queue for its parent's."""
@@ -234,11 +239,11 @@ def _callable(store: Store, job: Sequence[str], code: Path) -> RunJob | PackedJo
 
 
 def _record(store: Store, jobs: Sequence[Sequence[str]], job_ids: Sequence[str], facts: Mapping[str, Any]) -> None:
-    shared = {key: value for key, value in facts.items() if key != "estimates_s"}
+    shared = {key: value for key, value in facts.items() if key not in ("estimates_s", "unstarted")}
     for job_id, job in zip(job_ids, jobs, strict=True):
         for task, id_ in enumerate(job):
             more = {"job_id": job_id, "task": task, "pack": len(job), "estimate_s": facts["estimates_s"][id_]}
-            more |= {"log": f"{job_id}_{task}_log.out", "num_unstarted": store.run(id_).num_unstarted()}
+            more |= {"log": f"{job_id}_{task}_log.out", "num_unstarted": facts.get("unstarted", {}).get(id_, 0)}
             store.run(id_).write_submission({**shared, **more})
 
 

@@ -194,6 +194,24 @@ def test_why_says_what_it_can_where_accounting_says_nothing(slurm, monkeypatch, 
     assert ("Problem talking to the database" if is_down else "it has forgotten the job") in said.output
 
 
+def test_children_that_began_before_their_parent_was_done_are_no_runs_that_vanish(slurm):
+    """Behind a pack they start whatever became of it; a parent may take several jobs where requeue is forbidden."""
+
+    def end(id_):
+        parent = PLAN.parents.get(id_)
+        if parent is not None and (slurm.num_waits <= 6 or slurm.store.run(parent).finished() is None):
+            begin(slurm, id_)
+        elif parent is not None or slurm.num_waits > 5:
+            finish(slurm.store, id_)
+        else:
+            slurm.store.run(id_).note_start(slurm.num_waits, num_ranks=1)
+            slurm.store.run(id_).stop("interrupted", "SIGUSR2")
+
+    slurm.end = end
+    assert slurm("watch", "smoke").exit_code == 0
+    assert num_done(slurm) == 12
+
+
 def test_jobs_that_never_began_are_sent_again(slurm):
     """As those that SLURM drops with their parent, or that somebody cancels."""
     slurm.end = lambda id_: finish(slurm.store, id_) if slurm.num_waits > 4 else None
