@@ -55,7 +55,7 @@ def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
     runs |= dict.fromkeys(source for id_ in runs if (source := store.adopted(id_)))
     for place in map(store.own, runs):
         finished = (place.result, place.metrics, place.predictions) if place.result.exists() else ()
-        records |= dict.fromkeys((place.config, place.path / "adopted.json", *finished))
+        records |= dict.fromkeys((place.config, place.adoption, *finished))
     records |= dict.fromkeys(store.run(id_).reconstruction for id_ in pictured)
     write_atomic(file, lambda temporary: _write(store, names, sorted(records), temporary))
     return len(runs)

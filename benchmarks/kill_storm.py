@@ -186,26 +186,18 @@ def storm(folder: Path, seeds: str, actions: int, user_signal: bool, seed: int) 
         said = hit.submit("--retry", "failed,lost")
         hit.settle()
         after = Counter(row["state"] for row in hit.rows())
-        restarts = sum(len(run.read_starts()) - 1 for run in map(RunDir, undisturbed_paths(hit.store)) if run.read_starts())
+        restarts = sum(len(starts) - 1 for id_ in hit.store.run_ids() if (starts := hit.store.run(id_).read_starts()))
         elapsed = time.monotonic() - started
     print(f"user signal {'on' if user_signal else 'off'}: {dict(hit.counts)}, {restarts} restarts, {elapsed:.0f} s")
     print(f"  after the storm: {dict(before)}; {said.splitlines()[0] if said else ''}")
     print(f"  after one submit: {dict(after)}")
     if set(after) != {"done"}:
         raise SystemExit(f"not every run is done: {[row for row in hit.rows() if row['state'] != 'done']}")
-    wrong = {
-        path.name: found
-        for path in undisturbed_paths(hit.store)
-        if (found := differences(RunDir(path), undisturbed.run(path.name)))
-    }
+    ids = hit.store.run_ids()
+    wrong = {id_: found for id_ in ids if (found := differences(hit.store.run(id_), undisturbed.run(id_)))}
     if wrong:
         raise SystemExit(f"runs that differ from the undisturbed ones: {wrong}")
-    print(f"  all {len(undisturbed_paths(hit.store))} runs equal the undisturbed ones: weights, predictions, metrics, rows")
-
-
-def undisturbed_paths(store: Store) -> list[Path]:
-    """Return the run directories of a store."""
-    return sorted(path.parent for path in store.root.glob("*/config.json"))
+    print(f"  all {len(ids)} runs equal the undisturbed ones: weights, predictions, metrics, rows")
 
 
 def main() -> None:

@@ -116,7 +116,7 @@ def work(run_dir: RunDir, runtime: RuntimeConfig | None = None, stop: StopFlag |
     # Imported here so that whoever only pickles this module (submit) stays without torch.
     from vmae.train.distributed import world
 
-    with world(runtime, task, run_dir.path / "rendezvous.json") as ranks:
+    with world(runtime, task, run_dir.rendezvous) as ranks:
         if not ranks.is_main:
             return _train(run_dir, run, parent, runtime, ranks, stop)
         with run_dir.claimed():

@@ -13,9 +13,11 @@
                 starts.jsonl         one line per start: when, where, in which job, from which step
                 stopped.json         why the last attempt ended without a result
                 diverged.json        step, rate and videos of the first loss that was not finite; the state before it stays
+                rendezvous.json      where the ranks at work meet
                 result.json          last thing written: done
                 adopted.json         instead of all these: the run whose result counts as this one's
 <root>/sweeps/<name>/plan.json       what was meant to run; all that a report needs
+                     search.json     what a search has told so far; its journal and claim are beside it
 <root>/jobs/                         the launchers' own files and logs
 <root>/code/                         the code that jobs run, one snapshot per state of the checkout
 """
@@ -65,7 +67,9 @@ class RunDir:
     starts = property(lambda self: self.path / "starts.jsonl")
     stopped = property(lambda self: self.path / "stopped.json")
     diverged = property(lambda self: self.path / "diverged.json")
+    rendezvous = property(lambda self: self.path / "rendezvous.json")
     result = property(lambda self: self.path / "result.json")
+    adoption = property(lambda self: self.path / "adopted.json")
 
     @property
     def id(self) -> str:
@@ -196,13 +200,17 @@ class Store:
 
     root: Path
 
+    def run_ids(self) -> list[str]:
+        """Return the ids of all run directories, sorted."""
+        return sorted(file.parent.name for file in self.root.glob("*/config.json"))
+
     def run(self, id_: str) -> RunDir:
         """Return the directory of a run, or of the run whose result was adopted for it."""
         return self.own(self.adopted(id_) or id_)
 
     def adopted(self, id_: str) -> str | None:
         """Return the run whose result counts as that of `id_`, None as a rule."""
-        source = read_json(self.root / id_ / "adopted.json").get("from")
+        source = read_json(self.own(id_).adoption).get("from")
         return str(source) if source else None
 
     def own(self, id_: str) -> RunDir:
@@ -223,11 +231,11 @@ class Store:
         ):
             if is_wrong:
                 raise RunDirError(f"{taker} cannot adopt the result of {source}: {reason}")
-        write_atomic(new.path / "adopted.json", (json.dumps({"from": source, "at": now()}) + "\n").encode())
+        write_atomic(new.adoption, (json.dumps({"from": source, "at": now()}) + "\n").encode())
 
     def undo_adoption(self, taker: str) -> None:
         """Let a run stand for itself again."""
-        (self.root / taker / "adopted.json").unlink()
+        self.own(taker).adoption.unlink()
 
     def is_source(self, id_: str, apart_from: Collection[str] = ()) -> bool:
         """Return whether a run, other than `apart_from`, has adopted the result of `id_`."""
@@ -237,6 +245,10 @@ class Store:
     def plan_file(self, sweep: str) -> Path:
         """Return where the plan of a sweep stands."""
         return self.root / "sweeps" / sweep / "plan.json"
+
+    def sweeps(self) -> list[str]:
+        """Return the names of the sweeps that have a plan, sorted."""
+        return sorted(file.parent.name for file in self.root.glob("sweeps/*/plan.json"))
 
     @property
     def jobs(self) -> Path:
@@ -251,9 +263,8 @@ class Store:
         """Read plan.json; RunDirError names the command that makes it."""
         path = self.plan_file(sweep)
         if not path.exists():
-            there = sorted(p.parent.name for p in path.parent.parent.glob("*/plan.json"))
             raise RunDirError(
-                f"no plan of sweep {sweep!r} in {self.root}; there: {', '.join(there) or 'none'}. "
+                f"no plan of sweep {sweep!r} in {self.root}; there: {', '.join(self.sweeps()) or 'none'}. "
                 f"Make it with: python -m sweeps submit {sweep}"
             )
         return read_sealed(path, f"python -m sweeps submit {sweep} writes it anew, and makes nothing twice")

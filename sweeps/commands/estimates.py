@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sweeps.commands.tidy import run_ids
 from vmae.config import Run
 from vmae.cost import NOTHING, REFERENCE, V100, CostModel, fit, shape_of
 from vmae.errors import VmaeError
@@ -34,7 +33,7 @@ def cost_of(store: Store, made: Plan, on_gpu: Collection[str] | None) -> CostMod
 
 
 def _newest_of_others(store: Store, made: Plan) -> Iterator[tuple[Run, Result]]:
-    at = {id_: _written(store.own(id_).result) for id_ in run_ids(store) if id_ not in made.runs}
+    at = {id_: _written(store.own(id_).result) for id_ in store.run_ids() if id_ not in made.runs}
     for id_ in sorted((id_ for id_, time in at.items() if time), key=lambda id_: -at[id_])[:NUM_OTHERS]:
         with contextlib.suppress(VmaeError):  # a damaged run of somebody's is no reason not to plan
             run, result = store.own(id_).load(), store.own(id_).finished()

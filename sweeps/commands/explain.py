@@ -79,10 +79,10 @@ def _how_it_ended(job_id: str) -> str:
 
 
 def _cells(store: Store, id_: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for file in sorted((store.root / "sweeps").glob("*/plan.json")):
-        for cell in store.read_plan(file.parent.name)["cells"]:
+    for sweep in store.sweeps():
+        for cell in store.read_plan(sweep)["cells"]:
             if any(id_ in replicate["runs"].values() for replicate in cell["replicates"]):
-                yield file.parent.name, cell
+                yield sweep, cell
 
 
 def _against_baseline(store: Store, id_: str) -> Iterator[str]:

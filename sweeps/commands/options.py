@@ -82,10 +82,9 @@ def parents_of(made: Plan) -> dict[str, str | None]:
 def all_parents(store: Store, without: str | None = None) -> dict[str, str | None]:
     """Return {run id: parent or None}, parents first, of every plan in the store but that of the sweep `without`."""
     parents: dict[str, str | None] = {}
-    for file in sorted((store.root / "sweeps").glob("*/plan.json")):
-        if file.parent.name != without:
-            plan = store.read_plan(file.parent.name)
-            parents |= {id_: run["parent"] for id_, run in plan["runs"].items()}
+    for sweep in store.sweeps():
+        if sweep != without:
+            parents |= {id_: run["parent"] for id_, run in store.read_plan(sweep)["runs"].items()}
     return parents
 
 

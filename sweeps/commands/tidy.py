@@ -37,7 +37,7 @@ class Waste:
 
 def find_run(store: Store, text: str) -> str:
     """Return the id of the run whose id is or begins with `text`; RunDirError if there is none or more than one."""
-    ids = run_ids(store)
+    ids = store.run_ids()
     found = [id_ for id_ in ids if id_.startswith(text)] if text else []
     if text in ids:
         return text
@@ -46,11 +46,6 @@ def find_run(store: Store, text: str) -> str:
     if found:
         raise RunDirError(f"{text!r} begins {len(found)} run ids: {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}")
     raise RunDirError(f"no run {text!r} in {store.root}{near(text, ids) if len(ids) <= 20 else ''}")
-
-
-def run_ids(store: Store) -> list[str]:
-    """Return the ids of all run directories."""
-    return sorted(file.parent.name for file in store.root.glob("*/config.json"))
 
 
 def differences(store: Store, a: str, b: str) -> list[str]:
@@ -67,10 +62,10 @@ def unreferenced(store: Store, without: str | None = None) -> list[str]:
     """
     if without is None:
         named = set(all_parents(store))
-        return [id_ for id_ in run_ids(store) if id_ not in named]
+        return [id_ for id_ in store.run_ids() if id_ not in named]
     mine = set(store.read_plan(without)["runs"])
     named = set(all_parents(store, without))
-    return [id_ for id_ in run_ids(store) if id_ in mine - named]
+    return [id_ for id_ in store.run_ids() if id_ in mine - named]
 
 
 def drop(store: Store, ids: Collection[str], sweep: str | None) -> None:
@@ -86,7 +81,7 @@ def drop(store: Store, ids: Collection[str], sweep: str | None) -> None:
 
 def waste(store: Store, weights: bool) -> dict[str, list[Waste]]:
     """Return what nothing needs any more, by kind."""
-    results = {id_: result for id_ in run_ids(store) if (result := store.run(id_).finished())}
+    results = {id_: result for id_ in store.run_ids() if (result := store.run(id_).finished())}
     finished = set(results)
     kinds = {
         "checkpoints of done runs": _checkpoints(store, [id_ for id_ in finished if results[id_].status == "done"]),
@@ -111,14 +106,14 @@ def _leftovers(store: Store) -> Iterator[Path]:
 
 
 def _snapshots(store: Store, finished: Collection[str]) -> Iterator[Path]:
-    needed = {store.own(id_).read_submission().get("code") for id_ in run_ids(store) if id_ not in finished}
+    needed = {store.own(id_).read_submission().get("code") for id_ in store.run_ids() if id_ not in finished}
     # A submit that died before its last word has jobs in the queue that no run knows yet.
     needed |= {read_json(file).get("facts", {}).get("code") for file in (store.jobs / "batches").glob("*.json")}
     yield from (folder for folder in (store.root / "code").glob("[!.]*") if folder.name not in needed)
 
 
 def _job_files(store: Store, finished: Collection[str]) -> Iterator[Path]:
-    submissions = {id_: str(store.own(id_).read_submission().get("job_id")) for id_ in run_ids(store)}
+    submissions = {id_: str(store.own(id_).read_submission().get("job_id")) for id_ in store.run_ids()}
     needed = {job for id_, job in submissions.items() if id_ not in finished}
     needed |= {job.partition("_")[0] for job in needed}
     known = set(submissions.values()) | {job.partition("_")[0] for job in submissions.values()}

@@ -13,7 +13,7 @@ from slurm.cluster import SlurmLauncher
 from slurm.look import submit_lock
 from sweeps.__main__ import app
 from sweeps.commands.pending import pending_of
-from sweeps.commands.tidy import drop, find_run, run_ids, unreferenced, waste
+from sweeps.commands.tidy import drop, find_run, unreferenced, waste
 from sweeps.smoke import SWEEP as SMOKE
 from vmae.claim import Claim
 from vmae.errors import Busy, RunDirError
@@ -50,7 +50,7 @@ def test_prune_deletes_exactly_what_no_other_plan_names(tmp_path_factory, names,
     doomed = unreferenced(store, without=f"s{victim}")
     assert set(doomed) == set(PLANS[victim].runs) - others
     drop(store, doomed, f"s{victim}")
-    assert set(run_ids(store)) == others
+    assert set(store.run_ids()) == others
     assert not store.plan_file(f"s{victim}").exists()
     assert not (store.root / ".trash").exists()
 
@@ -63,9 +63,9 @@ def test_prune_asks_and_leaves_what_is_at_work(small, store):
     with store.own(ids[0]).claimed():
         said = runner.invoke(app, ["prune", "--runs", str(store.root)], input="n\n")
         assert "stays: running" in said.output
-        assert len(run_ids(store)) == len(ids)
+        assert len(store.run_ids()) == len(ids)
         assert runner.invoke(app, ["prune", "--runs", str(store.root), "--yes"]).exit_code == 0
-    assert run_ids(store) == ids[:1]
+    assert store.run_ids() == ids[:1]
 
 
 def children(plan, id_):
@@ -176,7 +176,7 @@ def test_adoptions_that_would_hide_or_invent_a_result_are_refused(small, store):
 
 
 def test_a_run_is_found_by_its_beginning(small, store):
-    ids = run_ids(store)
+    ids = store.run_ids()
     assert find_run(store, ids[0]) == ids[0]
     assert find_run(store, ids[0][:10]) == ids[0]
     with pytest.raises(RunDirError, match="no run"):
