@@ -1,6 +1,6 @@
 """How much to hide, and which cubes: every sampling at every ratio, trained as long as in `evidence_long`, five seeds.
 
-The headline of the study. Three and a half hours on two cores; it shares six pre-trainings with `evidence_long`.
+The headline of the study. Three and a half hours on two cores; it shares ten pre-trainings with `evidence_long`.
 """
 
 from dataclasses import replace

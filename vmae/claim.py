@@ -165,7 +165,7 @@ def _job(owner: dict[str, Any]) -> str | None:
 
 
 def _ask_slurm(owner: dict[str, Any]) -> set[str] | None:
-    """Return {job} or {} if SLURM says whether the job of a foreign claim is at work; None if it cannot say."""
+    """Return {job} or an empty set if SLURM says whether the job of a foreign claim is at work; None if it cannot say."""
     job = _job(owner)
     if not job or owner.get("host") == socket.gethostname() or job == allocation.job_id():
         return None

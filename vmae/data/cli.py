@@ -20,7 +20,7 @@ app.command("transcode")(transcode_command)
 app.command("pack")(pack_command)
 
 Size = Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}.")]
-Domain = Annotated[str, typer.Option(help="moving: the digit travels; still: only its look tells (see the docs of the set).")]
+Domain = Annotated[str, typer.Option(help="moving: the digit travels; still: it stays, and only its look tells clips apart.")]
 Seed = Annotated[int, typer.Option(help="Of the generator; another seed is another data set.")]
 Root = Annotated[Path | None, typer.Option(help="Where data lie. Default: $VMAE_DATA, or ./data")]
 Workers = Annotated[int | None, typer.Option(help="Processes. Default: all cores.")]

@@ -165,7 +165,6 @@ class PyavReader:
 
         if self._container is not None:
             self._container.close()
-
         self._container = av.open(str(self._path), metadata_errors="ignore")
         if not self._container.streams.video:
             raise DataError(f"{self._path}: no video stream")

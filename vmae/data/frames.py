@@ -1,7 +1,7 @@
 """Where clips are read from: files decoded on demand, packed frames, or a cache in which each video was decoded once.
 
-Both give the same frames. The cache is a memory-mapped array uint8 [V, T, H, W, 3] for small sets of equal videos, where reading
-mp4 costs more than training on it.
+The cache gives the frames of the files: a memory-mapped array uint8 [V, T, H, W, 3] for small sets of equal videos, where reading
+mp4 costs more than training on it. Packed frames are resized, so a data set of their own.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The bookkeeping that both loops share: micro-batches, schedule, log, checkpoints, interruption. What is computed, they say."""
+"""What all training loops share: micro-batches, schedule, log, checkpoints, interruption. What is computed, they say."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -186,7 +186,7 @@ class Training:
         If it is sharded, that is on the main rank a new one of `make` with its weights; the others keep their shards.
         """
         trained = self.model if self.average is None else self.average.module
-        is_sharded = isinstance(trained, FSDPModule)
+        is_sharded = isinstance(trained, FSDPModule)  # by name: the type would hide that it is a Module too
         if not is_sharded:
             return trained
         weights = gathered(trained.state_dict(), self.place.world.is_main)
