@@ -1,6 +1,5 @@
 """From run directories to one tidy frame: a row per cell and seed, whether its runs are done or not."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.compare import Spread, pooled_spread
+from vmae.config import STAGES
 from vmae.errors import ResultsError
 from vmae.files import UNREADABLE
 from vmae.results import Result, read_metrics
 from vmae.runs import RunDir, Store
-
-STAGES = ("pretrain", "finetune", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -177,9 +175,9 @@ def mask_kind(config: Mapping[str, Any]) -> str:
     return "image" if config["grid"]["num_frames"] == 1 else str(config["pretrain"]["mask"]["kind"])
 
 
-def learning_curve(place: RunDir, metric: str = "loss") -> pd.DataFrame:
-    """Return the columns step, epoch, value of one metric of one run."""
-    rows = [row for row in read_metrics(place.metrics) if row.metric == metric]
+def learning_curve(place: RunDir) -> pd.DataFrame:
+    """Return the columns step, epoch, value of the training loss of one run."""
+    rows = [row for row in read_metrics(place.metrics) if row.metric == "loss"]
     return pd.DataFrame([(r.step, r.epoch, r.value) for r in rows], columns=["step", "epoch", "value"])
 
 
@@ -207,11 +205,11 @@ def where_from(results: Iterable[Result], seeds: Iterable[int]) -> list[str]:
     commits = {(r.provenance.get("commit"), r.provenance.get("dirty")) for r in found}
     names = sorted(f"{commit or 'no checkout'}{' with local changes' if dirty else ''}" for commit, dirty in commits)
     mixed = "**Runs of different code are mixed here.** " if len(names) > 1 else ""
-    hours = sum(float(r.compute.get("train_s", 0.0)) for r in found) / 3600
+    trained_h = sum(float(r.compute.get("train_s", 0.0)) for r in found) / 3600
     return [
         f"{mixed}Code: {'; '.join(names)}",
         f"Machine: {'; '.join(hardware(found))}",
-        f"Training time of all runs together: {hours:.2f} h; seeds: {', '.join(map(str, seeds))}",
+        f"Training time of all runs together: {trained_h:.2f} h; seeds: {', '.join(map(str, seeds))}",
     ]
 
 
@@ -223,14 +221,9 @@ def processor(result: Result) -> str | None:
 
 def hardware(results: Iterable[Result]) -> list[str]:
     """Return the distinct machines that results came from."""
-    machines = {
-        json.dumps(
-            [
-                processor(r),
-                r.provenance.get("packages", {}).get("torch"),
-                r.provenance.get("device"),
-            ]
-        )
-        for r in results
-    }
-    return sorted("{}, torch {}, on {}".format(*json.loads(machine)) for machine in machines)
+    return sorted(
+        {
+            f"{processor(r)}, torch {r.provenance.get('packages', {}).get('torch')}, on {r.provenance.get('device')}"
+            for r in results
+        }
+    )

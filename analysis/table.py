@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.collect import STAGES, Study, predictions
+from analysis.collect import Study, predictions
 from analysis.compare import Difference, estimate, holm, over_seeds, over_videos
 from analysis.formats import is_accuracy, is_number
 from analysis.paper import lookup
+from vmae.config import STAGES
 from vmae.errors import ResultsError, near
 from vmae.results import FLOORS
 

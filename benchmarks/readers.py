@@ -34,6 +34,7 @@ from PIL import Image
 from rich.progress import track
 
 from vmae.data.augment import random_view
+from vmae.data.demand import AS_RELEASED
 from vmae.data.frames import DecodedFrames, FrameSource
 from vmae.data.guarded import GuardedDecoder
 from vmae.data.manifest import VideoRow, read_manifest, write_manifest
@@ -41,13 +42,12 @@ from vmae.data.pack import Packing, pack
 from vmae.data.packed import PackedFrames
 from vmae.data.transcode import transcode
 from vmae.data.video import available_backends, backend_version, read_clips
+from vmae.model.blocks import IMAGENET_MEAN, IMAGENET_STD
 from vmae.provenance import provenance
-from vmae.sections import ClipConfig
 
 HEIGHT, WIDTH, NUM_FRAMES, FPS = 256, 340, 300, 30
 FRAMES, STRIDE = 16, 4
-CLIP = ClipConfig(crop_scales=(1.0, 0.875, 0.75, 0.66), hflip=True)
-MEAN, STD = (torch.tensor(v).view(3, 1, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+MEAN, STD = (torch.tensor(values).view(3, 1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
 Read = Callable[[int, np.random.Generator], int]  # video -> clips that were read
 
 
@@ -104,7 +104,7 @@ def naive(paths: list[Path]) -> Read:
 
 def view(frames: np.ndarray, rng: np.random.Generator, size_px: int = 224) -> None:
     """Crop and scale as training does."""
-    clip = random_view(torch.from_numpy(frames).permute(3, 0, 1, 2), CLIP, size_px, rng)
+    clip = random_view(torch.from_numpy(frames).permute(3, 0, 1, 2), AS_RELEASED, size_px, rng)
     assert clip.shape == (3, FRAMES, size_px, size_px)
 
 

@@ -3,16 +3,16 @@
 import functools
 import importlib.metadata
 import json
-import os
 import platform
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from vmae.identity import SCHEME_VERSION
+from vmae.runs import now
+from vmae.runtime import num_cpus
 
 PACKAGES = ("torch", "timm", "numpy", "decord", "av", "torchcodec", "simplejpeg", "pydantic", "submitit")
 
@@ -20,11 +20,11 @@ PACKAGES = ("torch", "timm", "numpy", "decord", "av", "torchcodec", "simplejpeg"
 def provenance() -> dict[str, Any]:
     """Return the facts of this process; what torch knows of processor and GPU only where it is already loaded."""
     facts: dict[str, Any] = {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "at": now(),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "num_cpus": num_cpus(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "id_scheme": SCHEME_VERSION,

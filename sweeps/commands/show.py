@@ -8,8 +8,8 @@ from rich.table import Table
 
 from slurm.look import Look
 from slurm.profile import LocalProfile, SlurmProfile
-from sweeps.commands.rows import Row, rows_of, run_names
-from vmae.config import PretrainRun
+from sweeps.commands.rows import Row, rows_of
+from vmae.config import STAGES, PretrainRun
 from vmae.cost import START_S, CostModel, num_clips
 from vmae.remarks import remarks
 from vmae.runs import STATES, State, Store
@@ -36,8 +36,10 @@ def print_plan(
         console.print(f"  {ablation.name}: {ablation.question} ({ablation.paper}; baseline {sweep.baseline_of(ablation)})")
     unit = "GPU-hours" if on_gpu else "core time"
     table = Table("stage", "runs", "done", "clips", unit, "from", box=None, header_style="bold")
-    for stage in dict.fromkeys(run.stage for run in plan.runs.values()):
+    for stage in STAGES:
         runs = {id_: run for id_, run in plan.runs.items() if run.stage == stage}
+        if not runs:
+            continue
         spent = [model.seconds(run) for run in runs.values()]
         sources = ", ".join(dict.fromkeys(model.source(run) for run in runs.values()))
         num_done = sum(states[id_] == "done" for id_ in runs)
@@ -114,6 +116,3 @@ def _detail(row: Row) -> str:
     words += [f"on {row.node}"] if row.node else []
     words += [row.reason] if row.reason else []
     return "  " + ", ".join(words) if words else ""
-
-
-__all__ = ["console", "duration", "print_plan", "print_states", "run_names"]

@@ -11,7 +11,8 @@ from vmae.data.foreign import FORMATS, SPLIT_WORDS, read_foreign
 from vmae.data.listing import ENDINGS, Listing, Prepared, VideoFiles, files_among, prepare, subset_list
 from vmae.data.manifest import Manifest, beside
 from vmae.data.official import read_official
-from vmae.data.scan import SECONDS_PER_VIDEO, Scan, scan
+from vmae.data.quarantine import Quarantined
+from vmae.data.scan import SECONDS_PER_VIDEO, Scan, Seen, scan
 from vmae.errors import DataError
 from vmae.runtime import default_data_root
 
@@ -131,11 +132,16 @@ def _report(file: Path, done: Scan) -> None:
     typer.echo(f"{len(done.rows)} videos, {done.num_decoded} looked at now, {len(done.bad)} bad")
     for kind, count in Counter(row.kind for row in done.bad).items():
         typer.echo(f"  {count} {KINDS.get(kind, kind)}")
-    for row in done.bad[:NUM_SHOWN]:
-        typer.echo(f"  {row.path}: {row.reason}")
-    if len(done.bad) > NUM_SHOWN:
-        typer.echo(f"  and {len(done.bad) - NUM_SHOWN} more")
+    tell_bad(done.bad)
     typer.echo(f"all: {beside(file, 'scan.csv')}, set aside: {beside(file, 'quarantine.csv')}")
+
+
+def tell_bad(rows: Sequence[Seen | Quarantined]) -> None:
+    """Print the first bad videos with their reasons, and how many more there are."""
+    for row in rows[:NUM_SHOWN]:
+        typer.echo(f"  {row.path}: {row.reason}")
+    if len(rows) > NUM_SHOWN:
+        typer.echo(f"  and {len(rows) - NUM_SHOWN} more")
 
 
 KINDS = {"raised": "cannot be read", "deadline": "took too long", "died": "crashed the decoder"}

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vmae.data.cli_lists import tell_bad
 from vmae.data.made import lists_taken
 from vmae.data.manifest import Manifest
 from vmae.data.pack import SECONDS_PER_VIDEO, VIDEOS_PER_SHARD, Packing, pack
@@ -12,7 +13,6 @@ from vmae.data.quarantine import read_quarantine
 from vmae.data.transcode import SECONDS_PER_VIDEO as SECONDS_TO_TRANSCODE
 from vmae.data.transcode import Coding, transcode
 
-NUM_SHOWN = 10
 List = Annotated[Path, typer.Argument(help="A list: csv with path,label,split.")]
 Out = Annotated[Path, typer.Option(help="Folder to write to; the new list has the old one's name.")]
 ShortSide = Annotated[int, typer.Option(help="Pixels of the short side at most; videos are never enlarged.")]
@@ -64,10 +64,7 @@ def _tell(made: Manifest, by: str) -> None:
     folder = made.file.parent
     size_gb = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
     typer.echo(f"{made.file}: {len(made.rows)} videos, {len(bad)} bad, {size_gb:.3g} GB in {folder}")
-    for row in bad[:NUM_SHOWN]:
-        typer.echo(f"  {row.path}: {row.reason}")
-    if len(bad) > NUM_SHOWN:
-        typer.echo(f"  and {len(bad) - NUM_SHOWN} more")
+    tell_bad(bad)
     for taken in lists_taken(made):
         typer.echo(f"{taken.file}: {len(taken.rows)} of them, as in the list that it was taken from")
     typer.echo(f"next: vmae data bench {made.file}")
