@@ -23,15 +23,11 @@ def forest(ax: Axes, cells: pd.DataFrame, baseline: str) -> Axes:
     y = np.arange(len(shown))[::-1]
     for place, cell in zip(y, shown.to_dict("records"), strict=True):
         verdict = next(word for word in VERDICTS if cell["vs_baseline_verdict"].startswith(word))
-        color = VERDICTS[verdict]
-        fill = "none" if verdict == "not distinguishable" else color
-        marker = {"better": ">", "worse": "<"}.get(verdict, "o")
-        bar = {"xerr": cell["vs_baseline_half_width"], "capsize": 3, "fmt": marker}
-        ax.errorbar(cell["vs_baseline"], place, color=color, markerfacecolor=fill, **bar)
-    for verdict, color in VERDICTS.items():
-        fill = "none" if verdict == "not distinguishable" else color
-        marker = {"better": ">", "worse": "<"}.get(verdict, "o")
-        ax.plot([], [], marker, color=color, markerfacecolor=fill, label=verdict)
+        marker, look = _look(verdict)
+        ax.errorbar(cell["vs_baseline"], place, xerr=cell["vs_baseline_half_width"], capsize=3, fmt=marker, **look)
+    for verdict in VERDICTS:
+        marker, look = _look(verdict)
+        ax.plot([], [], marker, label=verdict, **look)
     ax.axvline(0, color="0.3", linewidth=0.8)
     ax.set_yticks(y, list(shown["arm"]))
     ax.set_ylim(-0.7, len(shown) - 0.3)
@@ -39,6 +35,13 @@ def forest(ax: Axes, cells: pd.DataFrame, baseline: str) -> Axes:
     ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     name_missing(ax, cells)
     return ax
+
+
+def _look(verdict: str) -> tuple[str, dict[str, Any]]:
+    """Return the marker and the colours of a verdict."""
+    color = VERDICTS[verdict]
+    fill = "none" if verdict == "not distinguishable" else color
+    return {"better": ">", "worse": "<"}.get(verdict, "o"), {"color": color, "markerfacecolor": fill}
 
 
 def data_efficiency(ax: Axes, cells: pd.DataFrame, settings: Settings) -> Axes:

@@ -29,14 +29,14 @@ class Estimate:
         return f"{self.mean:.{digits}f}{spread} ({self.n})"
 
 
-def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate | None:
+def estimate(values: Sequence[float]) -> Estimate | None:
     """Return mean and t interval of replicates; None where there are none."""
     finite = np.asarray([value for value in values if value is not None and np.isfinite(value)], dtype=float)
     if len(finite) == 0:
         return None
     if len(finite) == 1:
         return Estimate(float(finite[0]), 1, None)
-    half = special.stdtrit(len(finite) - 1, (1 + confidence) / 2) * finite.std(ddof=1) / np.sqrt(len(finite))
+    half = special.stdtrit(len(finite) - 1, (1 + CONFIDENCE) / 2) * finite.std(ddof=1) / np.sqrt(len(finite))
     return Estimate(float(finite.mean()), len(finite), float(half))
 
 

@@ -37,9 +37,10 @@ def _ratio(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Ma
         return None
     if "mask_ratio_achieved" not in cells:
         return None
-    paper_name, dataset = study.paper_name(cells["dataset"].iloc[0]), cells["dataset"].iloc[0]
-    num_known = len(plots.papers_points(cells))
-    if num_known >= 2:
+    dataset = cells["dataset"].iloc[0]
+    paper_name = study.paper_name(dataset)
+    has_papers = len(plots.papers_points(cells)) >= 2
+    if has_papers:
         figure, (ax, beside) = plt.subplots(1, 2, width_ratios=(3, 1), **_sized(0.62, 1.25))
         plots.paper_ratios(beside, cells, paper_name)
     else:
@@ -48,7 +49,7 @@ def _ratio(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Ma
     if (cells["state"] == "done").all():
         ax.set_title(f"{dataset} ({seeds_note(cells)})", fontsize=9)
     caption = f"Accuracy over the share of hidden cubes on {dataset}; {seeds_note(cells)}."
-    return figure, caption + (f" Right: the paper's numbers on {paper_name}, of another scale." if num_known >= 2 else "")
+    return figure, caption + (f" Right: the paper's numbers on {paper_name}, of another scale." if has_papers else "")
 
 
 def _forest(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Made:

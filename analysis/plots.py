@@ -17,6 +17,7 @@ from analysis.style import CHANCE, KINDS, SCRATCH, WIDTH_IN
 APART_PT = 4.0
 MANY_FOLD = 8.0  # losses that differ more are of different targets or kinds, and are drawn on a log axis
 MARGIN = 3.0  # points of ratio beside the first and the last
+NUM_FRAMES = 8  # of a clip that is shown
 FLOOR_MARKS = {"constant": "|", "visible_mean": "_", "nearest_copy": "x", "average": "+"}
 
 
@@ -179,7 +180,7 @@ def _frame_after_the_drop(ax: Axes) -> None:
         ax.set_ylim(low - margin, high + 3 * margin)
 
 
-def reconstruction_sheet(study: Study, by: str = "kind", num_frames: int = 8) -> Figure | None:
+def reconstruction_sheet(study: Study, by: str = "kind") -> Figure | None:
     """Draw original, masked input and reconstruction of one held-out clip; None if fewer runs left any than make a comparison.
 
     Args:
@@ -199,20 +200,20 @@ def reconstruction_sheet(study: Study, by: str = "kind", num_frames: int = 8) ->
             sheets.append((found[0], read_reconstruction(found[1])))
     if len(sheets) < (2 if by == "ratio" else 1):
         return None
-    return _sheet(sheets, num_frames)
+    return _sheet(sheets)
 
 
-def _spread(content: Mapping[str, Any], num_frames: int) -> list[int]:
+def _spread(content: Mapping[str, Any]) -> list[int]:
     """Return which of a clip's frames are shown: evenly spread, the first and the last among them."""
-    return [round(frame) for frame in np.linspace(0, content["original"].shape[1] - 1, num_frames).tolist()]
+    return [round(frame) for frame in np.linspace(0, content["original"].shape[1] - 1, NUM_FRAMES).tolist()]
 
 
-def _sheet(sheets: list[tuple[str, Any]], num_frames: int) -> Figure:
+def _sheet(sheets: list[tuple[str, Any]]) -> Figure:
     """Draw all frames as one picture: an axes for each would take ten times as long."""
     figure, ax = plt.subplots(figsize=(WIDTH_IN * 1.2, WIDTH_IN * 0.16 * 3 * len(sheets)))
     size = max(content["original"].shape[2] for _, content in sheets)
     pitch = size + max(1, size // 24)
-    picture = np.full((3 * len(sheets) * pitch, num_frames * pitch, 3), 255, dtype=np.uint8)
+    picture = np.full((3 * len(sheets) * pitch, NUM_FRAMES * pitch, 3), 255, dtype=np.uint8)
     labels = []
     for part, (arm, content) in enumerate(sheets):
         original, rebuilt, hidden = content["original"][0], content["reconstruction"][0], content["hidden"][0]
@@ -220,15 +221,15 @@ def _sheet(sheets: list[tuple[str, Any]], num_frames: int) -> Figure:
         note = "uses target statistics" if content["uses_target_statistics"] else "pixels as predicted"
         for line, (name, frames) in enumerate((("original", original), ("masked", masked), (f"rebuilt\n({note})", rebuilt))):
             labels.append(f"{arm}\n{name}" if line == 0 else name)
-            for column, frame in enumerate(_spread(content, num_frames)):
+            for column, frame in enumerate(_spread(content)):
                 top, left = (3 * part + line) * pitch, column * pitch
                 picture[top : top + frames.shape[1], left : left + frames.shape[2]] = frames[frame]
     ax.imshow(picture, interpolation="nearest")
     middle = (size - 1) / 2
     ax.set_yticks([row * pitch + middle for row in range(len(labels))], labels, fontsize=7)
     ax.set_xticks(
-        [column * pitch + middle for column in range(num_frames)],
-        [f"frame {frame}" for frame in _spread(sheets[0][1], num_frames)],
+        [column * pitch + middle for column in range(NUM_FRAMES)],
+        [f"frame {frame}" for frame in _spread(sheets[0][1])],
         fontsize=6,
     )
     ax.tick_params(length=0, labeltop=True, labelbottom=False)

@@ -56,7 +56,7 @@ def write_report(study: Study, folder: Path) -> Report:
         drawn = wait_for_figures()
     sections = [_head(study)]
     for ablation in study.plan["ablations"]:
-        sections.append(_question(study, ablation))
+        sections.append(_question(ablation))
         for table, (section, _) in answers.items():
             if table[0] == ablation["name"]:
                 sections.append(replace(section, figures=[d for d in drawn if (d.ablation, d.dataset) == table]))
@@ -81,7 +81,7 @@ def _head(study: Study) -> Section:
     return Section(_title(study), 1, lines)
 
 
-def _question(study: Study, ablation: Mapping[str, Any]) -> Section:
+def _question(ablation: Mapping[str, Any]) -> Section:
     return Section(ablation["question"], 2, [f"*Expected* ({ablation['paper']}): {ablation['expected']}"])
 
 

@@ -5,12 +5,13 @@
 On a CPU nothing is computed: tensors are fake ones (shapes without data), and what autograd keeps for the backward pass is
 counted, each storage once, weights left out. To it come 16 bytes a weight: itself, its gradient, AdamW's two moments, in fp32.
 Not counted: what one operator needs while it runs, the allocator's spare, libraries; so it is a lower bound, and what should
-agree with the paper is the growth from depth to depth. `--device cuda` takes two real steps
-and prints the allocator's peak instead. 1 GB is 1e9 bytes.
+agree with the paper is the growth from depth to depth. `--device cuda` takes two real steps and prints the allocator's peak
+instead. 1 GB is 1e9 bytes.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ PAPER_GB = {1: 7.9, 2: 10.2, 4: 14.7, 8: 23.7}  # Table 1a
 BYTES_PER_WEIGHT = 16
 
 
-def kept_bytes(model: VideoMAE, loss_of: object) -> int:
+def kept_bytes(model: VideoMAE, loss_of: Callable[[], torch.Tensor]) -> int:
     """Return the bytes of what the forward pass `loss_of()` keeps for the backward pass, besides weights."""
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     found: dict[int, int] = {}
@@ -45,7 +46,7 @@ def kept_bytes(model: VideoMAE, loss_of: object) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss_of()  # type: ignore[operator]
+        loss_of()
     return sum(found.values())
 
 
