@@ -1,7 +1,7 @@
 """Fewer questions than `evidence`, asked longer: twice its pre-training and 2.5 times its fine-tuning, so that seeds differ less.
 
-Its runs are others. Seeds 13 and 14 were added when what the first three had given was known. Some two and a half hours
-on two cores.
+Its runs are others. Seeds 13 and 14 were added when what the first three had given was known. Some two hours on
+two cores.
 """
 
 from dataclasses import replace

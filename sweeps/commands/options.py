@@ -15,11 +15,12 @@ from vmae.recipe import parse_setting
 from vmae.runs import Store
 from vmae.study import Plan, make_plan
 
+SCALES = ", ".join(PRESETS)
 Name = Annotated[str, typer.Argument(help="A sweep; `list` shows them.")]
 Root = Annotated[Path | None, typer.Option("--runs", help="Where runs lie. Default: $VMAE_RUNS, or ./runs")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override of the base recipe, for example finetune.optim.epochs=5.")]
 Seeds = Annotated[str | None, typer.Option(help="Instead of the sweep's own, for example 0,1,2 or 0-9.")]
-Preset = Annotated[str | None, typer.Option("--preset", help=f"The scale: {', '.join(PRESETS)}. Default: {DEFAULT}.")]
+Preset = Annotated[str | None, typer.Option("--preset", help=f"The scale: {SCALES}. Default: the sweep's own, mostly {DEFAULT}.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="Where to run: a file of slurm/profiles/, or the path of a .toml.")]
 MAX_SEEDS = 1000
 FACTS = ("stage", "arm", "dataset", "seed")

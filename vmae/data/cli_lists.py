@@ -21,6 +21,7 @@ prepare_app = typer.Typer(
     no_args_is_help=True,
 )
 NUM_SHOWN = 10
+KINDS = {"raised": "cannot be read", "deadline": "took too long", "died": "crashed the decoder"}  # of vmae.data.deadline
 
 Root = Annotated[Path, typer.Option(help="Folder that holds the videos, at any depth.")]
 Splits = Annotated[list[Path], typer.Option(help="Official list files, or a folder that holds them. May be repeated.")]
@@ -142,9 +143,6 @@ def tell_bad(rows: Sequence[Seen | Quarantined]) -> None:
         typer.echo(f"  {row.path}: {row.reason}")
     if len(rows) > NUM_SHOWN:
         typer.echo(f"  and {len(rows) - NUM_SHOWN} more")
-
-
-KINDS = {"raised": "cannot be read", "deadline": "took too long", "died": "crashed the decoder"}
 
 
 def subset_command(
