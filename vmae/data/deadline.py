@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from vmae.errors import DataError, VmaeError
+from vmae.interrupt import STOP_SIGNALS
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -45,7 +46,7 @@ class Blamed:
 class DeadlinePool:
     """Processes that stay from one `run` to the next, until the `with` block ends or `close` is called.
 
-    They start when they are first needed, ignore Ctrl-C (the caller decides), and end with the caller, even one that is killed.
+    They start when they are first needed, hear no stop signal (the caller does), and end with it, even one that is killed.
     """
 
     def __init__(self, num_workers: int) -> None:
@@ -135,9 +136,15 @@ class _Worker:
             command = [sys.executable, "-c", BOOT.format(theirs.fileno())]
             nowhere = subprocess.DEVNULL
             one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # there are as many processes as there is work for
-            self.process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=nowhere, stdout=nowhere, stderr=nowhere, env=one_thread
-            )
+            # Inherited, so deaf from its first instruction: a signal to the whole process group is for the caller, and a process
+            # that it ended would be a video blamed, or a run failed.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+            try:
+                self.process = subprocess.Popen(
+                    command, pass_fds=[theirs.fileno()], stdin=nowhere, stdout=nowhere, stderr=nowhere, env=one_thread
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         about = spawn.get_preparation_data("deadline worker")
         about.pop("authkey", None)
         self.connection.send(about)
@@ -210,7 +217,6 @@ def _end(worker: _Worker) -> object:
 
 def _serve(connection: Connection) -> None:
     """Answer in a worker process, until the caller is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     function: Callable[[Any], Any] | None = None
     while True:

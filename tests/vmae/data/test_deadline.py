@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.errors import DataError
+from vmae.interrupt import STOP_SIGNALS
 
 TIMEOUT_S = 3.0
 
@@ -39,6 +40,11 @@ def act(word):
     if word == "unsendable":
         return lambda: None
     return word, os.getpid()
+
+
+def send_oneself(number):
+    os.kill(os.getpid(), number)
+    return "alive"
 
 
 EXPECTED = {
@@ -86,6 +92,14 @@ def test_processes_are_kept_between_runs_and_replaced_one_by_one():
     assert other != pids[0], "one that died idle costs nobody anything"
     with pytest.raises(ProcessLookupError):
         os.kill(other, 0)
+
+
+def test_a_signal_to_the_whole_group_is_for_the_caller(pool):
+    ((_, blocked),) = pool.run(functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK), [()], TIMEOUT_S)
+    assert blocked >= set(STOP_SIGNALS)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(STOP_SIGNALS), "the caller hears them as before"
+    for number in STOP_SIGNALS:
+        assert next(pool.run(send_oneself, [number], TIMEOUT_S)) == (number, "alive")
 
 
 def test_items_are_read_only_as_far_ahead_as_asked(pool):
