@@ -46,6 +46,9 @@ PAPER = CubeGrid()
         ({"pretrain.optim.base_lr": float("nan")}, ["pretrain.optim.base_lr", "finite"]),
         ({"pretrain.target": False}, ["pretrain.target", "'normalised_pooled' or 'raw'"]),
         ({"finetune.clip.hflip": "False"}, ["finetune.clip.hflip", "boolean"]),
+        ({"finetune.clip.rand_augment": "m7-n4"}, ["finetune.clip.rand_augment", "'m7-n4'", "rand, then any of", "rand-m7-n4"]),
+        ({"finetune.clip.rand_augment": "rand-m7-mstd"}, ["'rand-m7-mstd'", "-mstdX"]),
+        ({"finetune.clip.rand_augment": "rand-m7.5"}, ["'rand-m7.5'", "-mN (strength)"]),
     ],
 )
 def test_bad_values_say_what_is_wrong(settings, words):
