@@ -21,9 +21,9 @@ app.command("pack")(pack_command)
 
 Size = Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}.")]
 Domain = Annotated[str, typer.Option(help="moving: the digit travels; still: it stays, and only its look tells clips apart.")]
-Seed = Annotated[int, typer.Option(help="Of the generator; another seed is another data set.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the generator; another seed is another data set.")]
 Root = Annotated[Path | None, typer.Option(help="Where data lie. Default: $VMAE_DATA, or ./data")]
-Workers = Annotated[int | None, typer.Option(help="Processes. Default: all cores.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes. Default: all cores.")]
 
 
 @app.command()

@@ -25,12 +25,12 @@ KINDS = {"raised": "cannot be read", "deadline": "took too long", "died": "crash
 
 Root = Annotated[Path, typer.Option(help="Folder that holds the videos, at any depth.")]
 Splits = Annotated[list[Path], typer.Option(help="Official list files, or a folder that holds them. May be repeated.")]
-SplitNumber = Annotated[int, typer.Option(help="Of UCF101's and HMDB51's three splits.")]
+SplitNumber = Annotated[int, typer.Option(min=1, max=3, help="Of UCF101's and HMDB51's three splits.")]
 Out = Annotated[Path | None, typer.Option(help="The list to write. Default: NAME.csv in $VMAE_DATA, or ./data")]
 SkipAbsent = Annotated[bool, typer.Option(help="Leave out videos that are listed but not there, and record how many.")]
 Holdout = Annotated[int, typer.Option(min=0, help="Train videos to set apart as `holdout`, for selecting on.")]
 Heldout = Annotated[int, typer.Option(min=1, help="Without --holdout: test videos that pre-training is judged on.")]
-Seed = Annotated[int, typer.Option(help="Of what is drawn.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn.")]
 Ending = Annotated[list[str] | None, typer.Option(help=f"Kinds of files to look at. Default: all of {', '.join(ENDINGS)}.")]
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from sweeps.presets import tiny
+from vmae.data.cli import app
 from vmae.data.embedded import LABEL_SETS, SIZES, embedded_dir, manifest_file
 from vmae.data.make import encode, make_embedded
 from vmae.data.manifest import read_manifest
@@ -110,6 +112,13 @@ def test_unknown_sizes_and_scenes_are_refused(tmp_path):
     for bad in ({"digit_px": 40}, {"shake_px": -1.0}, {"brightness": (1.0, 0.5)}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
             Scene(**bad)
+
+
+@pytest.mark.parametrize("words", [("--seed", "-1"), ("--seed", str(2**32)), ("--workers", "0")])
+def test_a_seed_that_no_config_can_name_is_refused_before_anything_is_written(tmp_path, words):
+    said = CliRunner().invoke(app, ["make", "--size", "tiny", "--root", str(tmp_path), *words])
+    assert (said.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert words[0] in said.output
 
 
 def test_a_root_that_cannot_be_written_is_said(tmp_path):
