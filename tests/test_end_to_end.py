@@ -164,6 +164,7 @@ def test_errors_are_one_line_before_any_job_exists(fresh, tmp_path):
         (("sweeps", "submit", "smoke", "--set", "pretrain.data.seed=7"), "vmae data make --size tiny --seed 7"),
         (("analysis", "report", "smoke"), "no plan of sweep 'smoke'"),
         (("vmae", "run", str(tmp_path)), "is not a run directory"),
+        (("vmae", "run", __file__), "is not a run directory"),
         (("vmae", "data", "info", "--size", "full"), "vmae data make --size full"),
     ):
         text = fresh.run(*words, code=2)

@@ -25,7 +25,7 @@ app.add_typer(bench_app, name="bench")
 @app.command()
 def run(
     run_dir: Annotated[Path, typer.Argument(help="A run directory, made by `python -m sweeps submit --prepare`.")],
-    threads: Annotated[int | None, typer.Option(help="Torch threads, instead of the directory's setting.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Torch threads, instead of the directory's setting.")] = None,
 ) -> None:
     """Bring one run to its result, resuming where it stopped; the same that a job does.
 

@@ -87,7 +87,7 @@ class RunDir:
         """Read the config; RunDirError if it is absent, unreadable or does not hash to the directory's name."""
         try:
             run = load_run(self.config.read_bytes(), str(self.config))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunDirError(f"{self.path} is not a run directory: it has no config.json") from None
         except ConfigError as error:
             raise RunDirError(f"{error}; the run directory was edited or written by another version") from None

@@ -1,6 +1,7 @@
 """What the commands share: their options, and from them the plan and the store."""
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ import typer
 
 from sweeps import registry
 from sweeps.scales import DEFAULT, PRESETS
-from vmae.errors import ConfigError, near
+from vmae.errors import ConfigError, RunDirError, near
 from vmae.files import default_root
 from vmae.recipe import parse_setting
 from vmae.runs import Store
@@ -31,7 +32,17 @@ def plan_of(name: str, sets: list[str] | None, seeds: str | None, preset: str | 
     sweep = registry.load(name, preset)
     if seeds is not None:
         sweep = replace(sweep, seeds=parse_seeds(seeds))
-    return make_plan(sweep, dict(parse_setting(text) for text in sets or ()))
+    return make_plan(sweep, parse_settings(sets or ()))
+
+
+def parse_settings(sets: Iterable[str]) -> dict[str, Any]:
+    """Return {dotted path: value} of all `--set`; ConfigError for a path that is set twice."""
+    settings: dict[str, Any] = {}
+    for path, value in map(parse_setting, sets):
+        if path in settings:
+            raise ConfigError(f"--set {path} twice, to {settings[path]!r} and to {value!r}; allowed: once")
+        settings[path] = value
+    return settings
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -71,8 +82,11 @@ def typed(name: str, **options: Any) -> str:
 
 
 def store_of(runs: Path | None) -> Store:
-    """Return the store at `runs`, or where the environment says."""
-    return Store((runs or default_root()).absolute())
+    """Return the store at `runs`, or where the environment says; RunDirError where something other than a folder stands there."""
+    root = (runs or default_root()).absolute()
+    if not root.is_dir() and root.exists():
+        raise RunDirError(f"{root} is no folder; runs lie in one, by default $VMAE_RUNS, or ./runs")
+    return Store(root)
 
 
 def parents_of(made: Plan) -> dict[str, str | None]:

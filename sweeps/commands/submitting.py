@@ -26,7 +26,7 @@ Retry = Annotated[list[str] | None, typer.Option("--retry", help=RETRY)]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Runs of this stage=, arm=, dataset= or seed=; may be repeated.")]
 Pack = Annotated[int, typer.Option("--pack", min=1, help="SLURM: small runs per job, each with one task, GPU or core set.")]
 MaxRunning = Annotated[int | None, typer.Option("--max-running", min=1, help="SLURM: elements of an array at a time.")]
-MaxGpuHours = Annotated[float | None, typer.Option("--max-gpu-hours", help="SLURM: refuse to submit more, by estimate.")]
+MaxGpuHours = Annotated[float | None, typer.Option("--max-gpu-hours", min=0.0, help="SLURM: refuse to submit more, by estimate.")]
 
 
 def submit(
@@ -58,11 +58,12 @@ def submit(
 
     made, store = plan_of(name, sets, seeds, preset), store_of(runs)
     place, chosen, retried = load_profile(profile), selected(made, only), _retried(retry)
-    if isinstance(place, LocalProfile) and (dry_run or test_only or pack > 1 or max_running or max_gpu_hours is not None):
-        raise ConfigError(
-            f"--dry-run, --test-only, --pack, --max-running and --max-gpu-hours are for SLURM; profile {profile} is local"
-        )
-    check_data(made, place.runtime, isinstance(place, LocalProfile))
+    is_here = isinstance(place, LocalProfile)
+    limits = {"--pack": pack > 1, "--max-running": max_running, "--max-gpu-hours": max_gpu_hours is not None}
+    modes = {"--prepare": prepare, "--dry-run": dry_run, "--test-only": test_only}
+    choices = {"--only": only, "--retry": retry, "--jobs": jobs}
+    _check_options(f"profile {profile} is {place.kind}", is_here, modes, limits, choices)
+    check_data(made, place.runtime, is_here)
     for remark in made.overruled:
         console.print(remark, markup=False)
     if prepare:
@@ -76,7 +77,8 @@ def submit(
         states = run_here(store, made, place, jobs, chosen, retried)
         left = {states[id_] for id_ in chosen} - set(FINISHED)
         if left & {"failed", "lost", "blocked"}:
-            words = f"after mending: python -m sweeps submit {typed(see, only=only, retry='failed')}"
+            elsewhere = None if profile == "local" else profile
+            words = f"after mending: python -m sweeps submit {typed(see, only=only, retry='failed', profile=elsewhere)}"
         elif left & set(AT_WORK):
             words = f"the rest is at work elsewhere; see python -m sweeps status {see}"
         else:
@@ -154,6 +156,19 @@ def keep_submitting(store: Store, made: Plan, order: "Order", every_s: float) ->
             if not _is_to_come(store, made, seen.states, order):
                 return seen
         time.sleep(every_s)
+
+
+def _check_options(
+    place: str, is_here: bool, modes: Mapping[str, object], limits: Mapping[str, object], choices: Mapping[str, object]
+) -> None:
+    """Refuse options of submit that contradict each other or would do nothing."""
+    given = [option for option, value in {**modes, **limits, **choices}.items() if value]
+    if foreign := [o for o in given if (o != "--prepare" and o not in choices if is_here else o == "--jobs")]:
+        raise ConfigError(f"{foreign[0]} is for {'SLURM' if is_here else 'this machine'}; {place}")
+    if len(asked := [o for o in given if o in modes]) > 1:
+        raise ConfigError(f"{' and '.join(asked)} contradict each other; allowed: one of them")
+    if asked == ["--prepare"] and len(given) > 1:
+        raise ConfigError(f"{given[1]} would do nothing: --prepare writes the directories of all runs and starts none")
 
 
 def _is_to_come(store: Store, made: Plan, states: Mapping[str, State], order: "Order") -> bool:

@@ -126,6 +126,36 @@ def test_seeds_that_no_run_would_have_are_refused(slurm, words, message):
     assert message in str(said.exception)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--jobs", "2"), "--jobs is for this machine"),
+        (("--prepare", "--dry-run"), "--prepare and --dry-run contradict each other"),
+        (("--dry-run", "--test-only"), "--dry-run and --test-only contradict each other"),
+        (("--prepare", "--only", "stage=pretrain"), "--only would do nothing: --prepare writes"),
+        (("--set", "finetune.optim.epochs=4", "--set", "finetune.optim.epochs=5"), "finetune.optim.epochs twice, to 4 and to 5"),
+    ],
+)
+def test_options_that_contradict_each_other_or_do_nothing_are_refused(slurm, words, message):
+    said = slurm("submit", "smoke", *words)
+    assert isinstance(said.exception, ConfigError)
+    assert message in str(said.exception)
+    assert not slurm.store.root.exists() or not list(slurm.store.root.glob("*/config.json"))
+
+
+@pytest.mark.parametrize("hours", ["-1", "nan"])
+def test_a_budget_that_nothing_exceeds_is_refused(slurm, hours):
+    assert slurm("submit", "smoke", "--max-gpu-hours", hours).exit_code == 2
+
+
+@pytest.mark.parametrize("command", [("plan", "smoke"), ("status", "smoke"), ("gc",), ("prune",)])
+def test_a_file_where_runs_should_lie_is_refused(tmp_path, command):
+    (tmp_path / "file").write_text("")
+    said = CliRunner().invoke(app, [*command, "--runs", str(tmp_path / "file")])
+    assert isinstance(said.exception, RunDirError)
+    assert "is no folder" in str(said.exception)
+
+
 def test_seeds_of_data_and_subsets_are_knobs(slurm):
     ids = [slurm("plan", "smoke", "--set", f"pretrain.data.seed={seed}") for seed in (0, 1)]
     assert [said.exit_code for said in ids] == [0, 0]
