@@ -64,7 +64,7 @@ class ListedSet(Config):
     source: Literal["list"] = "list"
     name: Annotated[str, NotIdentity(), Field(min_length=1, description="how tables call this data set")]
     list_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    num_classes: Positive | None = None
+    num_classes: Annotated[int, Field(ge=2)] | None = None
     manifest: Annotated[str, NotIdentity()]
     counts: Annotated[dict[str, int], NotIdentity(), Field(description="videos per split; follows from the list")]
 

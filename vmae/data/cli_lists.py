@@ -90,6 +90,8 @@ def _write(
     listing: Listing, root: Path, out: Path, ending: Sequence[str] | None, skip_absent: bool, drawn: tuple[int, int, int]
 ) -> None:
     holdout, heldout, seed = drawn
+    if not out.name or out.is_dir():
+        raise DataError(f"--out {str(out)!r} is a folder; give the list's name, for example {out / 'mine.csv'}")
     videos = VideoFiles(root, ending or ENDINGS)
     made = prepare(listing, videos, out, skip_absent=skip_absent, holdout=holdout, heldout=heldout, seed=seed)
     _tell(made)
@@ -102,6 +104,9 @@ def _tell(made: Prepared) -> None:
     if made.labelled is not None and made.labelled.about.classes:
         classes = made.labelled.about.classes
         typer.echo(f"{len(classes)} classes, from 0 {classes[0]!r} to {len(classes) - 1} {classes[-1]!r}")
+        trained = {row.label for row in made.labelled.rows if row.split == "train"}
+        if unseen := [label for label in range(len(classes)) if label not in trained]:
+            typer.echo(f"{len(unseen)} of them have no train video, the first: {unseen[0]} {classes[unseen[0]]!r}")
     asked, taken = (made.pretraining.about.made[key] for key in ("holdout", "holdout_taken"))
     if asked != taken:
         typer.echo(f"{taken} videos held out, not {asked}: clips of one recording stay together")

@@ -21,6 +21,7 @@ from vmae.errors import DataError, near
 
 NUMBER = re.compile(r"(.+?)[ \t,;]+(-?\d+)")
 FORMATS = ("videomae", "v2", "mae_st", "mmaction2", "csv", "folders")
+MAX_CLASSES = 100_000
 SPLIT_WORDS = {
     "pretrain": "pretrain",
     "unlabeled": "pretrain",
@@ -57,7 +58,7 @@ def read_foreign(places: Sequence[Path], format: str, root: Path, split: str | N
         return _folders(places[0])
     if format == "csv" and split is not None:
         raise DataError(f"--split {split!r}: a list of --format csv has a column for it")
-    classes = tuple(line for _, line in lines_of(classes_file)) if classes_file else ()
+    classes = _names(classes_file) if classes_file else ()
     if format == "csv":
         return _columns(places, root, classes, classes_file)
     chosen = _without_copies([file for place in places for file in _lists_at(place)], split)
@@ -68,18 +69,29 @@ def read_foreign(places: Sequence[Path], format: str, root: Path, split: str | N
     return Listing(entries, classes or _numbers(entries), files)
 
 
+def _names(file: Path) -> tuple[str, ...]:
+    lines: dict[str, str] = {}
+    for where, name in lines_of(file):
+        if name in lines:
+            raise DataError(f"{where}: class {name!r} stands already at {lines[name]}")
+        lines[name] = where
+    return tuple(lines)
+
+
 def _columns(files: Sequence[Path], root: Path, classes: tuple[str, ...], classes_file: Path | None) -> Listing:
     """Read csv files with columns path, label and split; `val` is `test`, but beside a `test` what settings are chosen on."""
     rows = [(file, row) for file in files for row in read_manifest(file).rows]
     words = {row.split: SPLIT_WORDS.get(row.split.lower()) for _, row in rows}
     for file, row in rows:
         if words[row.split] is None:
-            raise DataError(f"{file}: split {row.split!r} of {row.path!r}{near(row.split, SPLIT_WORDS)}")
+            raise DataError(f"{file}:{row.line}: split {row.split!r} of {row.path!r}{near(row.split, SPLIT_WORDS)}")
         if row.label is None and words[row.split] != "pretrain":
-            raise DataError(f"{file}: {row.path!r} has no label, and split {row.split!r} needs one")
+            raise DataError(f"{file}:{row.line}: {row.path!r} has no label, and split {row.split!r} needs one")
     if any(word.lower().startswith("test") for word in words):
         words |= {word: "holdout" for word in words if word.lower().startswith("val")}
-    entries = [Entry((_below(root, Path(row.path)),), row.label, words[row.split] or "", str(file)) for file, row in rows]
+    entries = [
+        Entry((_below(root, Path(row.path)),), row.label, words[row.split] or "", f"{file}:{row.line}") for file, row in rows
+    ]
     return Listing(entries, classes or _numbers(entries), [*files, *([classes_file] if classes_file else [])])
 
 
@@ -143,7 +155,10 @@ def _entry(line: str, where: str, format: str, root: Path, split: str) -> Entry:
 
 
 def _numbers(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """Return class names for labels without any: the numbers."""
+    """Return class names for labels without any: the numbers; DataError for one that can only be an id or a slip."""
+    for entry in entries:
+        if (entry.label or 0) >= MAX_CLASSES:
+            raise DataError(f"{entry.where}: label {entry.label} of {entry.names[0]!r}; allowed: 0 to {MAX_CLASSES - 1}")
     labels = [entry.label for entry in entries if entry.label is not None]
     return tuple(str(label) for label in range(max(labels) + 1)) if labels else ()
 

@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -42,6 +42,7 @@ class VideoRow:
     label: int | None
     split: str
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    line: int = field(default=0, compare=False)  # in the file it was read from
 
 
 @dataclass(frozen=True)
@@ -172,23 +173,29 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
     reader = csv.DictReader(io.StringIO(text, newline=""))
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
-        raise DataError(f"{file}:1: no column {', '.join(missing)}; the header must be {','.join(COLUMNS)}")
+        header = text.partition("\n")[0].strip()[:80]
+        raise DataError(f"{file}:1: no column {', '.join(missing)} in {header!r}; the header must be {','.join(COLUMNS)}")
     rows: list[VideoRow] = []
     first_line: dict[str, int] = {}
-    for values in reader:
-        where = f"{file}:{reader.line_num}"
-        row = _row(values, where, num_classes, labelled_splits)
-        place = normpath(row.path)
-        if place in first_line:
-            raise DataError(f"{where}: {row.path!r} is listed already on line {first_line[place]}")
-        first_line[place] = reader.line_num
-        rows.append(row)
+    try:
+        for values in reader:
+            where = f"{file}:{reader.line_num}"
+            row = _row(values, where, num_classes, labelled_splits)
+            place = normpath(row.path)
+            if place in first_line:
+                raise DataError(f"{where}: {row.path!r} is listed already on line {first_line[place]}")
+            first_line[place] = reader.line_num
+            rows.append(replace(row, line=reader.line_num))
+    except csv.Error as error:  # a quote that nothing closes takes the rest of the file into one value
+        raise DataError(f"{file}:{reader.line_num}: {error}") from None
     if not rows:
         raise DataError(f"{file} lists no video")
     return Manifest(file, tuple(rows), list_sha256(rows), about)
 
 
-def _row(values: dict[str, str | None], where: str, num_classes: int | None, labelled_splits: Collection[str]) -> VideoRow:
+def _row(values: dict[str | None, Any], where: str, num_classes: int | None, labelled_splits: Collection[str]) -> VideoRow:
+    if None in values:
+        raise DataError(f"{where}: {len(values[None])} values more than columns; a path with a comma stands in quotes")
     path, text, split = (values[column] for column in COLUMNS)
     if not path or not split:
         raise DataError(f"{where}: {'path' if not path else 'split'} is empty")

@@ -123,8 +123,12 @@ def test_val_beside_test_is_for_choosing_and_alone_is_what_papers_report(tmp_pat
     [
         ("a.mp4,0,train\n", {}, "no column path, label, split"),
         ("path,label,split\na.mp4,0,trian\n", {}, ":2: split 'trian' would be read by no run. Did you mean 'train'?"),
-        ("path,label,split\na.mp4,0,other\n", {}, "split 'other' of 'a.mp4'. Allowed: pretrain"),
-        ("path,label,split\na.mp4,,train\n", {}, "'a.mp4' has no label, and split 'train' needs one"),
+        ("path;label;split\na.mp4;0;train\n", {}, ":1: no column path, label, split in 'path;label;split'"),
+        ("path,label,split\na.mp4,0,other\n", {}, ":2: split 'other' of 'a.mp4'. Allowed: pretrain"),
+        ("path,label,split\na.mp4,,train\n", {}, ":2: 'a.mp4' has no label, and split 'train' needs one"),
+        ("path,label,split\na.mp4,1000000000000,train\n", {}, ":2: label 1000000000000 of 'a.mp4'; allowed: 0 to 99999"),
+        ("path,label,split\na.mp4,0,train,b\n", {}, ":2: 1 values more than columns"),
+        (f'path,label,split\n"a.mp4,0,train\n{"b" * 200_000}', {}, "field larger than field limit"),
         ("path,label,split\na.mp4,cat,train\n", {}, ":2: label 'cat' of 'a.mp4' is not an integer"),
         ("path,label,split\na.mp4,0,train\n", {"split": "train"}, "has a column for it"),
     ],
@@ -134,6 +138,28 @@ def test_columns_that_do_not_fit(tmp_path, text, options, words):
     with pytest.raises(DataError) as caught:
         foreign(tmp_path, "csv", places=[file], **options)
     assert words in str(caught.value)
+
+
+def test_what_listed_videos_lack_is_told(tmp_path):
+    file = write(tmp_path / "mine.csv", "path,label,split\na.mp4,2,train\nb.mp4,2,test\n")
+    words = ("prepare", "list", file, "--format", "csv")
+    put(tmp_path / "a.mp4")
+    put(tmp_path / "b.mp4", 1)
+    said = command(*words, "--out", tmp_path / "out.csv")
+    assert "3 classes, from 0 '0' to 2 '2'" in said
+    assert "2 of them have no train video, the first: 0 '0'" in said
+    (tmp_path / "b.mp4").unlink()
+    assert "'b.mp4' (" in (said := command(*words, "--out", tmp_path / "again.csv", code=2))
+    assert "mine.csv:3)" in said
+    for folder in ("", tmp_path):
+        assert "is a folder; give the list's name" in command(*words, "--out", folder, code=2)
+
+
+def test_class_names_that_stand_twice_are_refused(tmp_path):
+    file = write(tmp_path / "mine.csv", "path,label,split\na.mp4,1,train\n")
+    names = write(tmp_path / "names", "jump\nrun\njump\n")
+    with pytest.raises(DataError, match=r"names:3: class 'jump' stands already at .*names:1"):
+        foreign(tmp_path, "csv", places=[file], classes_file=names)
 
 
 def test_the_split_of_a_list_is_told_by_its_name_or_by_hand(tmp_path):
