@@ -2,11 +2,12 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from slurm.control import parse_time_min
+from vmae.config import STAGES, Stage
 from vmae.errors import ConfigError, near
 from vmae.grid import Config
 from vmae.recipe import validate
@@ -21,8 +22,6 @@ def _readable(value: str) -> str:
     return value
 
 
-Stage = Literal["pretrain", "finetune", "evaluate"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
 Limit = Annotated[str, AfterValidator(_readable)]
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -109,12 +108,22 @@ class SlurmProfile(Resources):
     max_submitted: Annotated[int, Field(ge=1, description="runs in the queue at a time; null: what SLURM allows")] | None = None
     shared_root: Annotated[bool, Field(description="true: I know that the nodes see the run root")] = False
     setup: Annotated[tuple[str, ...], Field(description="shell lines before srun: module load, source, export")] = ()
-    python: Annotated[str, Field(description="shell words that start Python, a container's too; null: this one")] | None = None
+    python: (
+        Annotated[str, Field(min_length=1, description="shell words that start Python, a container's too; null: this one")] | None
+    ) = None
     sbatch: Annotated[dict[Line, Line], Field(description="further sbatch options, for example mail-type")] = Field(
         default_factory=dict
     )
     stages: dict[Stage, StageResources] = Field(default_factory=dict)
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _device_is_what_jobs_get(self) -> Self:
+        for stage in STAGES:
+            gpus, device = self.resources(stage).gpus_per_node, self.runtime.device
+            if device == ("cpu" if gpus else "cuda"):
+                raise ValueError(f"runtime.device = {device!r} contradicts gpus_per_node = {gpus} of {stage}; allowed: auto")
+        return self
 
     def resources(self, stage: str) -> Resources:
         """Return what a run of `stage` gets."""
@@ -140,7 +149,7 @@ def load_profile(name: str) -> Profile:
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"no profile {name!r}{near(name, sorted(p.stem for p in FOLDER.glob('*.toml')))}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:

@@ -47,7 +47,8 @@ def plan(
     Example: python -m sweeps plan paper_table1 --preset paper
     """
     from slurm.look import look
-    from slurm.profile import STAGES, SlurmProfile, load_profile
+    from slurm.profile import SlurmProfile, load_profile
+    from vmae.config import STAGES
 
     made, store, place = plan_of(name, sets, seeds, preset), store_of(runs), load_profile(profile)
     on_gpu = place.gpu_stages if isinstance(place, SlurmProfile) else STAGES if made.sweep.preset in ON_GPUS else None

@@ -4,7 +4,7 @@ A run's config is self-contained: it holds its sections, the geometry and, throu
 paper's ablation setting (Tong et al. 2022, section 4 and appendix), and the released scripts' where the paper is silent.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -299,4 +299,5 @@ class EvaluateRun(Config):
 
 
 Run = PretrainRun | FinetuneRun | EvaluateRun
-STAGES = ("pretrain", "finetune", "evaluate")
+Stage = Literal["pretrain", "finetune", "evaluate"]
+STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -8,9 +8,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from vmae.errors import near
 from vmae.grid import Config
+
+DECODERS = ("pyav", "decord", "torchcodec")
 
 
 class RuntimeConfig(Config):
@@ -38,7 +41,7 @@ class RuntimeConfig(Config):
         Field(description="auto: PyTorch's fused kernel, on CPUs in bf16 our own (faster); explicit: three operations"),
     ] = "auto"
     recompute: Annotated[bool, Field(description="blocks anew in the backward pass: less memory, a third more compute")] = False
-    decode_backend: str = "auto"
+    decode_backend: Annotated[str, Field(description="auto, or of DECODERS one or several with commas")] = "auto"
     cache: Annotated[
         bool | None,
         Field(description="decode each video once into a uint8 memory map; null: of embedded sets only"),
@@ -52,6 +55,23 @@ class RuntimeConfig(Config):
     )
     checkpoint_every_s: Annotated[float, Field(ge=0.0, description="0: after every step")] = 60.0
     log_every_steps: Annotated[int, Field(ge=1)] = 20
+
+    @field_validator("decode_backend")
+    @classmethod
+    def _is_known(cls, words: str) -> str:
+        """Whether it is installed is for the machine that decodes to say."""
+        for word in [] if words == "auto" else words.split(","):
+            if word not in DECODERS:
+                raise ValueError(f"decode_backend = {words!r}: no decoder {word!r}{near(word, ('auto', *DECODERS))}")
+        return words
+
+    @field_validator("data_root")
+    @classmethod
+    def _is_one_place(cls, root: str) -> str:
+        """Jobs have working directories of their own."""
+        if not root:
+            raise ValueError("data_root is empty; leave it out for $VMAE_DATA, or ./data")
+        return str(Path(root).expanduser().absolute())
 
     @model_validator(mode="after")
     def _shards_are_not_compiled(self) -> Self:

@@ -8,13 +8,14 @@ from slurm import control
 from slurm.check import check_profile
 from slurm.cluster import Batch, SlurmLauncher, adopt_orphans, submitters
 from slurm.look import Look, look, submit_lock
-from slurm.profile import STAGES, SlurmProfile
+from slurm.profile import SlurmProfile
 from slurm.snapshot import take_snapshot
 from sweeps.commands.estimates import cost_of
 from sweeps.commands.options import parents_of
 from sweeps.commands.pending import prepare_runs, set_results_aside, take_up
 from sweeps.commands.show import console
 from vmae.claim import Claim
+from vmae.config import STAGES
 from vmae.cost import shape_of
 from vmae.errors import ConfigError, SchedulerError
 from vmae.runs import AT_WORK, Store

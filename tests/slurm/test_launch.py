@@ -12,8 +12,9 @@ from slurm import profile as profiles
 from slurm.launch import LocalLauncher, chains, queued
 from slurm.profile import LocalProfile, load_profile
 from vmae.claim import process_identity
+from vmae.data.video import PACKAGES
 from vmae.errors import ConfigError
-from vmae.runtime import visible_gpus
+from vmae.runtime import DECODERS, visible_gpus
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=25))
@@ -213,6 +214,14 @@ def test_every_profile_loads():
             r"'cpu' contradicts gpus_per_job = 1; allowed: auto, cuda",
         ),
         ('kind = "local"\n[runtime]\ndevice = "cuda"', r"device = 'cuda' contradicts gpus_per_job = 0; allowed: auto, cpu"),
+        ('kind = "slurm"\n[runtime]\ndevice = "cuda"', r"runtime.device = 'cuda' contradicts gpus_per_node = 0 of pretrain"),
+        (
+            'kind = "slurm"\ngpus_per_node = 1\n[stages.evaluate]\ngpus_per_node = 0\n[runtime]\ndevice = "cuda"',
+            r"contradicts gpus_per_node = 0 of evaluate",
+        ),
+        ('kind = "slurm"\npython = ""', r"python = ''"),
+        ('kind = "local"\n[runtime]\ndecode_backend = "pyav,decrod"', r"no decoder 'decrod'. Did you mean 'decord'"),
+        ('kind = "local"\n[runtime]\ndata_root = ""', r"data_root is empty"),
         ('kind = "local"\n[runtime]\nnum_treads = 1', r"runtime\.num_treads: unknown key. Did you mean 'num_threads'"),
     ],
 )
@@ -221,6 +230,14 @@ def test_a_bad_profile_names_the_file_and_the_near_word(text, words, tmp_path, m
     monkeypatch.setattr(profiles, "FOLDER", tmp_path)
     with pytest.raises(ConfigError, match=words):
         load_profile("bad")
+
+
+def test_a_profile_may_begin_with_a_mark_and_its_data_lie_where_it_was_read(tmp_path, monkeypatch):
+    """A byte-order mark, as editors on Windows write; jobs have working directories of their own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.toml").write_text('\ufeffkind = "local"\n[runtime]\ndata_root = "videos"\n', encoding="utf-8")
+    assert load_profile("here.toml").runtime.data_root == str(tmp_path / "videos")
+    assert set(PACKAGES) == set(DECODERS)
 
 
 def test_an_unknown_profile_names_the_near_one():
