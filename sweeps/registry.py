@@ -30,13 +30,24 @@ def split_name(name: str, known: Collection[str] | None = None) -> tuple[str, st
     return (module, ending) if module in (names() if known is None else known) and ending in PRESETS else (name, None)
 
 
-def declared(module: str, what: str) -> Any:
-    """Import a module and return what it declares; ConfigError names file and line of whatever is wrong in it."""
+def declared(module: str, what: str, kinds: tuple[type[Any], ...]) -> Any:
+    """Import a module and return what it declares; ConfigError names file and line of whatever is wrong in it.
+
+    Args:
+        kinds: of which it must be. Its name must be its file's: plans, reports and what prune may delete go by it.
+    """
     try:
-        return getattr(importlib.import_module(module), what)
+        found: Any = getattr(importlib.import_module(module), what)
     except Exception as error:
         words = str(error) if isinstance(error, VmaeError) else f"{type(error).__name__}: {error}"
         raise ConfigError(f"{_place(error, module)}: {words}") from None
+    file, name = f"{module.replace('.', '/')}.py", module.rpartition(".")[2]
+    if not isinstance(found, kinds):
+        allowed = " or ".join(kind.__name__ for kind in kinds)
+        raise ConfigError(f"{file}: {what} is of type {type(found).__name__}; allowed: {allowed}")
+    if found.name != name:
+        raise ConfigError(f"{file}: {what} is named {found.name!r}; allowed: {name!r}, as its file")
+    return found
 
 
 def _place(error: Exception, module: str) -> str:
@@ -61,7 +72,7 @@ def load(name: str, preset: str | None = None) -> Sweep:
     preset = preset or ending
     if name not in names():
         raise ConfigError(f"no sweep {name!r}{near(name, names())}")
-    sweep: Sweep | Declaration = declared(f"sweeps.{name}", "SWEEP")
+    sweep: Sweep | Declaration = declared(f"sweeps.{name}", "SWEEP", (Sweep, Declaration))
     if isinstance(sweep, Declaration):
         return sweep.at(preset)
     if preset not in (None, sweep.preset):

@@ -20,6 +20,7 @@ from vmae.identity import cell_id, run_id
 from vmae.overrides import check_overrides
 from vmae.recipe import Recipe
 
+SPREADS = ("own", "pooled")
 SEEDED = ("pretrain", "finetune", "linear_probe", "contrast")  # sections with a replicate's seed
 
 
@@ -106,8 +107,19 @@ class Sweep:
     spread: Literal["own", "pooled"] = "own"
 
     def __post_init__(self) -> None:
-        """Refuse a sweep that does not say what it is for."""
+        """Refuse a sweep that does not say what it is for, asks nothing, asks twice, or counts seeds in other than integers."""
         _check_doc(f"sweep {self.name}", self.doc)
+        if not isinstance(self.ablations, Sequence) or not all(isinstance(one, Ablation) for one in self.ablations):
+            raise ConfigError(f"sweep {self.name}: ablations is no tuple of Ablation, as in (mask_ratio.ABLATION,)")
+        if not isinstance(self.recipes, Mapping) or not all(isinstance(one, Recipe) for one in self.recipes.values()):
+            raise ConfigError(f"sweep {self.name}: recipes is no {{data set as tables call it: Recipe}}")
+        if not isinstance(self.seeds, Sequence) or not all(type(seed) is int for seed in self.seeds):
+            raise ConfigError(f"sweep {self.name}: seeds = {self.seeds!r}; allowed: a tuple of integers, for example (0, 1, 2)")
+        names = [ablation.name for ablation in self.ablations]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(f"sweep {self.name}: two ablations have one name: {twice[0]!r}")
+        if self.spread not in SPREADS:
+            raise ConfigError(f"sweep {self.name}: spread = {self.spread!r}{near(str(self.spread), SPREADS)}")
 
     @property
     def purpose(self) -> str:
@@ -246,6 +258,9 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
             last = chain[-1]
             assert isinstance(last, EvaluateRun)
             cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), plain(chosen), replicates))
+    if not cells:
+        where = ", ".join(recipes) or "any data set"
+        raise ConfigError(f"sweep {sweep.name} asks nothing: no ablation of it has an arm on {where}")
     overruled: tuple[str, ...] = ()
     if settings:
         questions = [(ablation.name, arm, dataset) for dataset in recipes for ablation, arm in sweep.asked_on(dataset)]

@@ -17,6 +17,7 @@ from vmae.recipe import Recipe
 from vmae.study import Ablation
 
 SAMPLERS = ("tpe", "qmc", "grid", "cmaes")
+METRICS = ("top1", "top5")  # of evaluations, the higher the better
 REPORTED = ("test", "val", "validation")  # lists that papers report on
 
 
@@ -46,7 +47,7 @@ class Search:
         sampler: one of SAMPLERS. Without a history (qmc, grid) all trials are one round.
         trials: per cell, the shared recipe among them as trial 0; None: the whole grid.
         round_size: trials of a cell that are asked for together; the next round knows all of them.
-        metric: of evaluations, the higher the better.
+        metric: one of METRICS.
         split: what it is measured on: held out from training, and never the reported list.
         seed: of the sampler; `run_seed` is that of every trial's run.
         winner_seeds: fresh ones for the winner and the shared recipe.
@@ -127,8 +128,16 @@ class Search:
             )
         if self.trials is None and self.sampler != "grid":
             raise ConfigError(f"trials is None: only sampler 'grid' knows its own number, not {self.sampler!r}")
-        if (self.trials is not None and self.trials < 1) or self.round_size < 1:
+        counts = (self.round_size if self.trials is None else self.trials, self.round_size)
+        if any(type(count) is not int or count < 1 for count in counts):
             raise ConfigError(f"trials = {self.trials}, round_size = {self.round_size}; allowed: 1 or more")
+        if self.metric not in METRICS:
+            raise ConfigError(f"metric {self.metric!r}{near(self.metric, METRICS)}")
+        for seed in (self.seed, self.run_seed, *self.winner_seeds):
+            if type(seed) is not int or not 0 <= seed < 2**32:
+                raise ConfigError(f"seed {seed!r}; allowed: integers from 0 to {2**32 - 1}")
+        if len(set(self.winner_seeds)) < len(self.winner_seeds):
+            raise ConfigError(f"winner_seeds = {self.winner_seeds}; allowed: each once")
         if set(self.winner_seeds) & {self.run_seed} or not self.winner_seeds:
             raise ConfigError(
                 f"winner_seeds = {self.winner_seeds}; allowed: one or more, none of them run_seed = {self.run_seed}"
@@ -215,5 +224,5 @@ def load(name: str, preset: str | None = None, trials: int | None = None) -> Ask
         name, preset = module, ending
     if name not in known:
         raise ConfigError(f"no search {name!r}{near(name, known)}")
-    search: Search = declared(f"sweeps.searches.{name}", "SEARCH")
+    search: Search = declared(f"sweeps.searches.{name}", "SEARCH", (Search,))
     return search.at(preset, trials)

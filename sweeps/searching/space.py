@@ -35,13 +35,16 @@ class Range:
 
     def problem(self) -> str | None:
         """Return what is wrong with the range, None if nothing is."""
+        if bool in (kinds := {type(self.low), type(self.high)}) or not kinds <= {int, float}:
+            return f"{self.low!r} to {self.high!r}: two numbers are needed"
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             return f"{self.low} to {self.high} is not finite"
         if self.low >= self.high:
             return f"{self.low:g} to {self.high:g} is {'empty' if self.low == self.high else 'inverted'}; low must be below high"
         if self.log and self.low <= 0:
             return f"{self.low:g} to {self.high:g} has no logarithm; low must be above 0"
-        if self.digits < 1 or (self.points is not None and self.points < 2):
+        counts = (self.digits, 2 if self.points is None else self.points)
+        if any(type(count) is not int for count in counts) or counts[0] < 1 or counts[1] < 2:
             return f"digits = {self.digits}, points = {self.points}; allowed: digits from 1, points from 2"
         return None
 
@@ -98,6 +101,8 @@ class Choice:
 
     def problem(self) -> str | None:
         """Return what is wrong with the values, None if nothing is."""
+        if not isinstance(self.values, tuple) or any(isinstance(value, list | dict | set) for value in self.values):
+            return f"{self.values!r}: a tuple of plain values is needed, for example Choice((0.1, 0.2))"
         return (
             None if len(set(self.values)) == len(self.values) > 1 else f"{self.values}: two or more values are needed, each once"
         )
@@ -146,6 +151,8 @@ def check_space(space: Space, recipe: Recipe) -> None:
             raise ConfigError(
                 f"{path}: the trials of a cell share its pre-training, its data and its seed; allowed: other fields of finetune"
             )
+        if not isinstance(part, Range | Choice):
+            raise ConfigError(f"{path}: {part!r} is no Range(low, high) and no Choice(values)")
         if problem := part.problem():
             raise ConfigError(f"{path}: {problem}")
         for end in (part.at(0.0), part.at(1.0)):

@@ -69,6 +69,11 @@ def declare(monkeypatch, tmp_path):
             "SWEEP = Sweep('toys', __doc__, (), {'d': tiny('motion')}, (0,))\n",
             "sweeps/toys.py:3: sweep toys: its file has no docstring",
         ),
+        (
+            '"""Toys."""\nfrom sweeps.smoke import SWEEP\n',
+            "sweeps/toys.py: SWEEP is named 'smoke'; allowed: 'toys', as its file",
+        ),
+        ("SWEEP = 'toys'\n", "sweeps/toys.py: SWEEP is of type str; allowed: Sweep or Declaration"),
     ],
 )
 def test_a_broken_declaration_says_its_line_and_hides_no_other(declare, text, words):

@@ -48,6 +48,16 @@ def trials(store):
         ({"sampler": "tpee"}, "Did you mean 'tpe'"),
         ({"sampler": "grid", "space": {LR: Range(1e-3, 1e-1)}}, "number of points"),
         ({"winner_seeds": (0, 1)}, "run_seed"),
+        ({"winner_seeds": (1, 1)}, "each once"),
+        ({"winner_seeds": (-1,)}, "seed -1; allowed: integers from 0"),
+        ({"seed": 0.5}, "seed 0.5"),
+        ({"trials": "3"}, "trials = 3, round_size"),
+        ({"trials": 2.5}, "trials = 2.5"),
+        ({"metric": "top2"}, "metric 'top2'.* Allowed: top1, top5"),
+        ({"space": {LR: [1e-3, 1e-1]}}, "is no Range"),
+        ({"space": {LR: Range("1e-3", "1e-1")}}, "two numbers are needed"),
+        ({"space": {LR: Range(1e-3, 1e-1, points=2.5)}}, "points = 2.5"),
+        ({"space": {LR: Choice([0.02, 0.1])}}, "a tuple of plain values"),
     ],
 )
 def test_what_no_search_could_use_is_refused_with_a_reason(changed, words):

@@ -1,6 +1,7 @@
 """Planning: every run once, parents first, names unique, and the cost follows the work."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,27 @@ def test_a_careless_declaration_is_refused(arguments, words):
     values = {"name": "a", "doc": DOC, "paper": "", "arms": RATIOS.arms, "baseline": "0.75"} | arguments
     with pytest.raises(ConfigError, match=words):
         Ablation(**values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"ablations": RATIOS}, "ablations is no tuple of Ablation"),
+        ({"ablations": (RATIOS, RATIOS)}, "two ablations have one name: 'ratios'"),
+        ({"ablations": ()}, "asks nothing"),
+        ({"ablations": (replace(RATIOS, datasets=("SSV3",)),)}, "asks nothing: no ablation of it has an arm on d"),
+        ({"recipes": {}}, "asks nothing"),
+        ({"recipes": quick("motion")}, "recipes is no"),
+        ({"seeds": 0}, "seeds = 0; allowed: a tuple of integers"),
+        ({"seeds": "01"}, "seeds = '01'"),
+        ({"seeds": (0.5,)}, "seeds"),
+        ({"spread": "poold"}, "Did you mean 'pooled'"),
+    ],
+)
+def test_a_careless_sweep_is_refused(arguments, words):
+    values = {"name": "s", "doc": "S.", "ablations": (RATIOS,), "recipes": {"d": quick("motion")}, "seeds": (0,)} | arguments
+    with pytest.raises(ConfigError, match=words):
+        make_plan(Sweep(**values))
 
 
 def test_doubled_seeds_are_refused():
