@@ -2,12 +2,12 @@
 
 Floors, lowest first; a module imports only what stands before it (tests/test_floors.py reads this list):
 
-    errors files sealed grid identity data.embedded sections config sizes recipe arms overrides study remarks results runtime
-    allocation claim starts runs provenance cost cli
-    random data.deadline data.manifest data.subset data.scene data.make
+    errors files sealed grid identity timms data.embedded sections config sizes recipe arms overrides study remarks results
+    runtime allocation claim starts runs provenance cost cli
+    random interrupt data.deadline data.manifest data.subset data.scene data.make
     data.decoders data.video data.guarded data.sampling data.cache data.packed data.frames data.quarantine data.source
     data.scan data.listing data.official data.foreign data.made data.pack data.transcode data.cli_lists data.cli_made data.cli
-    interrupt model.masking model.cubes model.targets model.floors model.attention model.blocks model.queries model.autoencoder
+    model.masking model.cubes model.targets model.floors model.attention model.blocks model.queries model.autoencoder
     model.contrast model.classifier model.formats model.importing model.describe model.cli
     data.augment data.clips data.views data.demand
     train.distributed train.sharding train.checkpoint train.progress train.optim train.setup train.mixing train.dropping

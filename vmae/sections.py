@@ -4,24 +4,21 @@ Defaults are the paper's ablation setting (Tong et al. 2022, section 4 and appen
 silent.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from vmae.data.embedded import DOMAINS, EMBEDDED_VERSION, LABEL_SETS, SIZES
 from vmae.errors import near
 from vmae.grid import Config, CubeGrid
 from vmae.identity import NotIdentity, OmitWhen, Seed
+from vmae.timms import RandAugment
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 RandomSeed = Annotated[int, Field(ge=0, lt=2**32), Seed()]
 Precision = Literal["fp32", "bf16"]
-# What timm reads of them; others it drops in silence, or trips over once a run has begun.
-RAND_AUGMENT_WORDS = "-mN (strength), -nN (operations), -pX (probability), -mstdX, -mmaxN, -inc0, -inc1, -tweights, -t3a, -t3aw"
-RAND_AUGMENT = re.compile(r"rand(-(m\d+|n[1-9]\d*|p(0\.\d+|1)|mstd\d+(\.\d+)?|mmax[1-9]\d*|inc[01]|t(weights|3aw?)))*")
 
 
 class EmbeddedSet(Config):
@@ -135,18 +132,13 @@ class FinetuneClipConfig(ClipConfig):
         Field(description="shares of the frame's area at aspects 3/4 to 4/3, instead of crop_scales; released: (0.08, 1)"),
     ] = None
     rand_augment: Annotated[
-        str | None, OmitWhen(None), Field(description="timm's words; released: rand-m7-n4-mstd0.5-inc1; alike in all frames")
+        RandAugment | None,
+        OmitWhen(None),
+        Field(description="timm's words; released: rand-m7-n4-mstd0.5-inc1; alike in all frames"),
     ] = None
     erase_prob: Annotated[
         float, OmitWhen(0.0), Field(ge=0.0, le=1.0, description="of a box of noise through all frames; released: 0.25")
     ] = 0.0
-
-    @field_validator("rand_augment")
-    @classmethod
-    def _is_timms(cls, words: str | None) -> str | None:
-        if words is not None and not RAND_AUGMENT.fullmatch(words):
-            raise ValueError(f"{words!r}; allowed: rand, then any of {RAND_AUGMENT_WORDS}, for example rand-m7-n4-mstd0.5-inc1")
-        return words
 
     @model_validator(mode="after")
     def _has_effect(self) -> "FinetuneClipConfig":
