@@ -16,9 +16,11 @@ from vmae.recipe import leaves
 def compare_arms(study: Study, arm: str, other: str, ablation: str | None = None, dataset: str | None = None) -> Iterator[str]:
     """Yield the lines of `compare`, for each table that has both arms.
 
-    Raises ResultsError for unknown names with the near word, and where no table has both arms.
+    Raises ResultsError for unknown names with the near word, one arm given twice, and where no table has both arms.
     """
     frame = study.replicates
+    if arm == other:
+        raise ResultsError(f"{arm!r} beside itself; give two arms of {study.name}")
     for column, wanted in (("ablation", ablation), ("dataset", dataset), ("arm", arm), ("arm", other)):
         if wanted is not None and wanted not in (known := sorted(set(frame[column]))):
             raise ResultsError(f"{study.name} has no {column} {wanted!r}{near(wanted, known)}")

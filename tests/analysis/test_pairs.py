@@ -40,6 +40,11 @@ def test_an_arm_without_runs_says_so(store):
     assert "  scratch: no finished run" in lines
 
 
+def test_an_arm_is_not_compared_with_itself(study):
+    with pytest.raises(ResultsError, match="'scratch' beside itself"):
+        list(compare_arms(study, "scratch", "scratch"))
+
+
 def test_names_are_checked(study):
     for words, message in (
         (("tube 0.85", "scratch"), r"no arm 'tube 0\.85'\. Did you mean 'tube 0\.875'"),
