@@ -1,7 +1,9 @@
 """Every decoder, at any frames in any order, gives what decoding from the first frame to the last gives."""
 
 import itertools
+import os
 import struct
+import sys
 
 import av
 import numpy as np
@@ -172,6 +174,8 @@ def test_an_edited_file_is_opened_again(tmp_path):
 
 def test_a_file_that_decord_cannot_read_is_read_by_pyav(tmp_path):
     path = write_video(tmp_path / "av1.mkv", scene(12), "libsvtav1", {"preset": "12", "g": "5"})
+    if os.geteuid() == 0 and sys.platform == "linux":  # for root the encoder puts who calls it before all other processes
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with pytest.raises(DataError, match=r"av1\.mkv"):
         read_video(path, "decord")
     np.testing.assert_array_equal(read_video(path, resolve_backend("auto")), in_order(path))
