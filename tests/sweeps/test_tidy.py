@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -21,9 +22,9 @@ from vmae.files import write_atomic
 from vmae.identity import cell_id
 from vmae.results import Result, write_result
 from vmae.runs import Store
-from vmae.study import Sweep, make_plan
+from vmae.study import make_plan
 
-PLANS = {str(k): make_plan(Sweep(f"s{k}", SMOKE.doc, SMOKE.ablations, SMOKE.recipes, (k, k + 1))) for k in range(3)}
+PLANS = {str(k): make_plan(replace(SMOKE, name=f"s{k}", seeds=(k, k + 1))) for k in range(3)}
 
 
 def written(store, plan):

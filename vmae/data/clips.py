@@ -219,7 +219,10 @@ def _all_bad(reason: str | None) -> DataError:
 
 
 def load(batches: Dataset[Batch], order: Sequence[int], num_workers: int, device: torch.device) -> Iterator[Batch]:
-    """Yield `batches[i]` for each i of `order`, prepared by `num_workers` processes (0: this one), in pinned memory for a GPU."""
+    """Yield `batches[i]` for each i of `order`, prepared by `num_workers` processes (0: this one), in pinned memory for a GPU.
+
+    Raises RuntimeError where one of the processes was killed.
+    """
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -228,4 +231,7 @@ def load(batches: Dataset[Batch], order: Sequence[int], num_workers: int, device
         worker_init_fn=ignore_stop_signals if num_workers else None,
         pin_memory=device.type == "cuda",
     )
-    yield from loader
+    try:
+        yield from loader
+    except (ConnectionError, EOFError) as error:  # which torch says itself, but for one that is killed in this moment
+        raise RuntimeError("a DataLoader worker was killed while it handed over a batch") from error
