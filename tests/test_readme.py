@@ -65,7 +65,8 @@ def test_the_table_is_the_committed_reports():
     first = lines.index("| arm | top-1 % | against | points |") + 2
     shown = [tuple(cells(line)) for line in itertools.takewhile(lambda line: line.startswith("| "), lines[first:])]
     reported = set()
-    for file in (ROOT / "results" / "evidence_long" / "tables").glob("*.csv"):
+    tables = (sorted((ROOT / "results" / study / "tables").glob("*.csv")) for study in ("evidence_again", "evidence_long"))
+    for file in itertools.chain.from_iterable(tables):
         table = pd.read_csv(file)
         baseline = table.loc[table["vs_baseline"].isna(), "arm"].item()
         for cell in table.to_dict("records"):
@@ -74,5 +75,5 @@ def test_the_table_is_the_committed_reports():
                 if not math.isnan(points := cell.get(f"vs_{label}", math.nan)):
                     said = f"{points:+.1f} ± {cell[f'vs_{label}_half_width']:.1f} {cell[f'vs_{label}_verdict']}"
                     reported.add((cell["arm"], value, other, said))
-    assert len(shown) == 10
+    assert len(shown) == 12
     assert set(shown) <= reported
