@@ -3,6 +3,7 @@
 Which videos, which start, which crop and which mask follow from (seed, epoch, sample); workers and ranks only divide the labour.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -233,5 +234,6 @@ def load(batches: Dataset[Batch], order: Sequence[int], num_workers: int, device
     )
     try:
         yield from loader
-    except (ConnectionError, EOFError) as error:  # which torch says itself, but for one that is killed in this moment
+    except (ConnectionError, EOFError) as error:
+        time.sleep(1.0)  # SIGCHLD comes meanwhile, of which torch makes an error that names the process: here, not in a later place
         raise RuntimeError("a DataLoader worker was killed while it handed over a batch") from error
