@@ -235,5 +235,5 @@ def load(batches: Dataset[Batch], order: Sequence[int], num_workers: int, device
     try:
         yield from loader
     except (ConnectionError, EOFError) as error:
-        time.sleep(1.0)  # SIGCHLD comes meanwhile, of which torch makes an error that names the process: here, not in a later place
+        time.sleep(1.0)  # SIGCHLD comes meanwhile, of which torch makes an error with the process in it, here and not later
         raise RuntimeError("a DataLoader worker was killed while it handed over a batch") from error
