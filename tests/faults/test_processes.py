@@ -44,12 +44,17 @@ def test_a_loader_process_that_is_shot_is_said_and_the_next_start_reaches_the_sa
 
     def shoot(training):
         if training.progress.step == 1:  # two times two batches are read ahead; the sixth needs somebody
-            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+            pid = multiprocessing.active_children()[0].pid
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            went_on.append(training.progress.step)
 
+    went_on = []
     with monkeypatch.context() as patched:
         around_update(patched, after=shoot)
         with pytest.raises(RuntimeError, match="DataLoader worker"):
             work(shot, loading)
+    assert went_on == [1], "it is heard where a batch is awaited, not in the middle of anything"
     assert shot.state() == "failed"
     assert "DataLoader worker" in shot.read_stopped()["reason"]
     work(shot, loading)

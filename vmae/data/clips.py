@@ -3,7 +3,6 @@
 Which videos, which start, which crop and which mask follow from (seed, epoch, sample); workers and ranks only divide the labour.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +18,7 @@ from vmae.data.frames import FrameSource
 from vmae.data.sampling import dense_indices, random_start, tsn_indices
 from vmae.errors import DataError
 from vmae.grid import CubeGrid
-from vmae.interrupt import ignore_stop_signals
+from vmae.interrupt import deaf_to_children, ignore_stop_signals
 from vmae.model.masking import draw_batch, draw_kept_batch
 from vmae.random import Purpose, stream
 from vmae.sections import ClipConfig, DecoderMaskConfig, FinetuneClipConfig, MaskConfig
@@ -232,8 +231,14 @@ def load(batches: Dataset[Batch], order: Sequence[int], num_workers: int, device
         worker_init_fn=ignore_stop_signals if num_workers else None,
         pin_memory=device.type == "cuda",
     )
-    try:
-        yield from loader
-    except (ConnectionError, EOFError) as error:
-        time.sleep(1.0)  # SIGCHLD comes meanwhile, of which torch makes an error with the process in it, here and not later
-        raise RuntimeError("a DataLoader worker was killed while it handed over a batch") from error
+    batches_in_order = iter(loader)
+    # Torch's handler raises for a process that is killed wherever the program is, in the middle of a checkpoint too. While it
+    # waits for a batch torch looks every five seconds whether all are there.
+    with deaf_to_children():
+        try:
+            yield from batches_in_order
+        except (ConnectionError, EOFError) as error:
+            raise RuntimeError("a DataLoader worker was killed while it handed over a batch") from error
+        finally:
+            if num_workers:
+                batches_in_order._shutdown_workers()  # type: ignore[attr-defined]  # while deaf, and not when forgotten
