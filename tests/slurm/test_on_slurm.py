@@ -255,7 +255,7 @@ def test_what_is_told_of_a_run(accounted, sweeps, undisturbed):
 )
 def test_what_the_cluster_does_not_have_is_refused(plain, tmp_path, data_root, more, words):
     sweeps = Sweeps(tmp_path, data_root)
-    text = sweeps.profile.read_text()
+    text = sweeps.profile.read_text().replace('device = "cpu"\n', "")
     sweeps.profile.write_text(text.replace('partition = "main"', more) if "partition" in more else f"{more}\n{text}")
     assert words in sweeps.submit(check=False)
     assert not plain.call("squeue", "-h").strip()
