@@ -198,7 +198,7 @@ def adopt_orphans(store: Store, queue: Mapping[str, control.Job]) -> None:
     Args:
         queue: asked for since those submits ended.
     """
-    records = {file: read_json(file) for file in _batch_file(store, "x").parent.glob("*.json")}
+    records = batches(store)
     by_name: dict[str, list[int]] = {file.stem: [] for file in records}
     for job in queue.values():
         if job.is_active and job.name in by_name:  # an earlier batch of the same runs has the same name
@@ -218,14 +218,13 @@ def adopt_orphans(store: Store, queue: Mapping[str, control.Job]) -> None:
 
 def submitters(store: Store, submissions: Iterable[Mapping[str, Any]] = ()) -> set[str]:
     """Return the users whose jobs work on runs of the store: those of `submissions`, and of what a submit left behind."""
-    left = (read_json(file).get("facts", {}) for file in _batch_file(store, "x").parent.glob("*.json"))
+    left = (record.get("facts", {}) for record in batches(store).values())
     return {str(record["user"]) for record in (*submissions, *left) if "user" in record}
 
 
 def unanswered(store: Store) -> set[str]:
     """Return the runs that SLURM may have jobs for, though it has not said so and squeue does not show them yet."""
-    records = [read_json(file) for file in _batch_file(store, "x").parent.glob("*.json")]
-    return {id_ for record in records if _may_come(record) for job in record["jobs"] for id_ in job}
+    return {id_ for record in batches(store).values() if _may_come(record) for job in record["jobs"] for id_ in job}
 
 
 def _may_come(record: Mapping[str, Any]) -> bool:
@@ -245,6 +244,11 @@ def _record(store: Store, jobs: Sequence[Sequence[str]], job_ids: Sequence[str],
             more = {"job_id": job_id, "task": task, "pack": len(job), "estimate_s": facts["estimates_s"][id_]}
             more |= {"log": f"{job_id}_{task}_log.out", "num_unstarted": facts.get("unstarted", {}).get(id_, 0)}
             store.run(id_).write_submission({**shared, **more})
+
+
+def batches(store: Store) -> dict[Path, dict[str, Any]]:
+    """Return what submits were about to send, by file: of those at work, and of those that ended before their last word."""
+    return {file: read_json(file) for file in _batch_file(store, "x").parent.glob("*.json")}
 
 
 def _batch_file(store: Store, name: str) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm import control
-from slurm.cluster import adopt_orphans, submitters, unanswered
+from slurm.cluster import adopt_orphans, batches, submitters, unanswered
 from slurm.launch import queued
 from vmae.claim import Claim
 from vmae.runs import RunDir, State, Store
@@ -37,7 +37,7 @@ def look(store: Store, parents: Mapping[str, str | None]) -> Look:
     """
     open_ids = [id_ for id_ in parents if store.run(id_).finished() is None]
     submissions = {id_: record for id_ in open_ids if (record := store.run(id_).read_submission())}
-    has_orphans = any((store.jobs / "batches").glob("*.json"))
+    has_orphans = bool(batches(store))
     is_quiet = has_orphans and not Claim(submit_lock(store)).is_live()
     jobs: dict[str, control.Job] = {}
     if has_orphans or any(record["executor"] == "slurm" for record in submissions.values()):

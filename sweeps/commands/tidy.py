@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurm.cluster import batches
 from sweeps.commands.options import all_parents
-from vmae.claim import read_json
 from vmae.errors import RunDirError, near
 from vmae.recipe import leaves
 from vmae.runs import Store
@@ -108,7 +108,7 @@ def _leftovers(store: Store) -> Iterator[Path]:
 def _snapshots(store: Store, finished: Collection[str]) -> Iterator[Path]:
     needed = {store.own(id_).read_submission().get("code") for id_ in store.run_ids() if id_ not in finished}
     # A submit that died before its last word has jobs in the queue that no run knows yet.
-    needed |= {read_json(file).get("facts", {}).get("code") for file in (store.jobs / "batches").glob("*.json")}
+    needed |= {record.get("facts", {}).get("code") for record in batches(store).values()}
     yield from (folder for folder in (store.root / "code").glob("[!.]*") if folder.name not in needed)
 
 
