@@ -294,9 +294,10 @@ class Store:
         states: dict[str, State] = {}
         for id_, parent in parents.items():
             held = (active or {}).get(id_)
-            state = self.run(id_).state(held, active is not None)
+            place = self.run(id_)
+            state = place.state(held, active is not None)
             may_start = active is not None and (parent is None or states.get(parent) == "done")
-            if state == "missing" and may_start and self.run(id_).num_unstarted():
+            if state == "missing" and may_start and place.num_unstarted():
                 state = "lost"
             is_open = held is None and state not in (*FINISHED, "running")
             is_blocked = is_open and parent is not None and states.get(parent) in ("failed", "diverged", "blocked")

@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -179,13 +179,12 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
     first_line: dict[str, int] = {}
     try:
         for values in reader:
-            where = f"{file}:{reader.line_num}"
-            row = _row(values, where, num_classes, labelled_splits)
+            row = _row(values, file, reader.line_num, num_classes, labelled_splits)
             place = normpath(row.path)
             if place in first_line:
-                raise DataError(f"{where}: {row.path!r} is listed already on line {first_line[place]}")
-            first_line[place] = reader.line_num
-            rows.append(replace(row, line=reader.line_num))
+                raise DataError(f"{file}:{row.line}: {row.path!r} is listed already on line {first_line[place]}")
+            first_line[place] = row.line
+            rows.append(row)
     except csv.Error as error:  # a quote that nothing closes takes the rest of the file into one value
         raise DataError(f"{file}:{reader.line_num}: {error}") from None
     if not rows:
@@ -193,7 +192,10 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
     return Manifest(file, tuple(rows), list_sha256(rows), about)
 
 
-def _row(values: dict[str | None, Any], where: str, num_classes: int | None, labelled_splits: Collection[str]) -> VideoRow:
+def _row(
+    values: dict[str | None, Any], file: Path, line: int, num_classes: int | None, labelled_splits: Collection[str]
+) -> VideoRow:
+    where = f"{file}:{line}"
     if None in values:
         raise DataError(f"{where}: {len(values[None])} values more than columns; a path with a comma stands in quotes")
     path, text, split = (values[column] for column in COLUMNS)
@@ -207,14 +209,14 @@ def _row(values: dict[str | None, Any], where: str, num_classes: int | None, lab
     if not text:
         if split in labelled_splits:
             raise DataError(f"{where}: {path!r} has no label, and split {split!r} needs one")
-        return VideoRow(path, None, split, facts)
+        return VideoRow(path, None, split, facts, line)
     if not re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):  # int() takes 1_0 too
         raise DataError(f"{where}: label {text!r} of {path!r} is not an integer")
     label = int(text)
     if label < 0 or (num_classes is not None and label >= num_classes):
         allowed = f"0 to {num_classes - 1}" if num_classes else "0 or more"
         raise DataError(f"{where}: label {label} of {path!r}; allowed: {allowed}")
-    return VideoRow(path, label, split, facts)
+    return VideoRow(path, label, split, facts, line)
 
 
 def _mistyped(split: str) -> str | None:
