@@ -25,10 +25,9 @@ SPACE = {
 
 def search(trials: int = 60, sampler: str = "tpe", arms: tuple[str, ...] = ("tube 0.9",), **more: object) -> Search:
     """A search over tiny recipes; `more` replaces fields."""
-    values = {"datasets": ("SSV2",), "space": SPACE, "seed": 7, "default": "tiny"} | more
-    return Search(
-        "pretended", "A search for tests.", mask_sampling.ABLATION.only(*arms), sampler=sampler, trials=trials, **values
-    )
+    asked_of = {"ablation": mask_sampling.ABLATION.only(*arms), "datasets": ("SSV2",)}
+    values = asked_of | {"space": SPACE, "seed": 7, "default": "tiny"} | more
+    return Search("pretended", "A search for tests.", sampler=sampler, trials=trials, **values)
 
 
 def asked(**more: object) -> Asked:
@@ -40,6 +39,7 @@ def objective(run) -> float:
     optim = run.parent.finetune.optim
     return (
         90
+        - abs(math.log10(run.parent.parent.pretrain.optim.base_lr / 0.02))
         - 10 * math.log10(optim.base_lr / 0.008) ** 2
         - 30 * abs(optim.layer_decay - 0.75)
         - 20 * run.parent.finetune.drop_path_rate

@@ -43,7 +43,7 @@ class Search:
     Args:
         doc: the docstring: what is tuned, what is expected, what it costs.
         datasets: by the paper's names; empty: all of the ablation's and the preset's.
-        space: {dotted field of finetune: Range or Choice}.
+        space: {dotted field of pretrain or finetune: Range or Choice}; one of pretrain is a pre-training per trial.
         sampler: one of SAMPLERS. Without a history (qmc, grid) all trials are one round.
         trials: per cell, the shared recipe among them as trial 0; None: the whole grid.
         round_size: trials of a cell that are asked for together; the next round knows all of them.
@@ -116,7 +116,20 @@ class Search:
                 cells.append(SearchedCell(dataset, arm.name, settings, held_out))
         if not cells:
             raise ConfigError(f"preset {preset!r} has no cell of ablation {self.ablation.name} on {', '.join(self.datasets)}")
+        self._check_apart(cells)
         return cells
+
+    def _check_apart(self, cells: list[SearchedCell]) -> None:
+        """Refuse arms that differ only in what is tuned: their trials would be each other's."""
+        first: dict[str, SearchedCell] = {}
+        for cell in cells:
+            at_low = cell.recipe.replace({path: part.at(0.0) for path, part in self.space.items()})
+            other = first.setdefault(cell_id(at_low.runs()[-1]), cell)
+            if other is not cell:
+                raise ConfigError(
+                    f"arms {other.name!r} and {cell.name!r} differ in nothing but {', '.join(self.space)}, which is tuned; "
+                    f"allowed: a space over other fields, or one of them"
+                )
 
     def _check(self) -> None:
         if self.sampler not in SAMPLERS:

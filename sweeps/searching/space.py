@@ -13,8 +13,8 @@ from vmae.recipe import Recipe
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-STAGE = "finetune."
-FIXED = ("finetune.seed", "finetune.data")
+STAGES = ("pretrain", "finetune")
+FIXED = tuple(f"{stage}.{field}" for stage in STAGES for field in ("seed", "data", "subset"))
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,10 @@ def check_space(space: Space, recipe: Recipe) -> None:
         raise ConfigError("an empty space: nothing to tune; allowed: {field: Range(low, high) or Choice(values)}")
     for path, part in space.items():
         own = value_at(recipe, path)
-        if not path.startswith(STAGE) or any(path == fixed or path.startswith(f"{fixed}.") for fixed in FIXED):
+        if path.split(".")[0] not in STAGES or any(f"{path}.".startswith(f"{fixed}.") for fixed in FIXED):
             raise ConfigError(
-                f"{path}: the trials of a cell share its pre-training, its data and its seed; allowed: other fields of finetune"
+                f"{path}: the trials of a cell share its model, its data and its seed; "
+                f"allowed: other fields of {' and '.join(STAGES)}"
             )
         if not isinstance(part, Range | Choice):
             raise ConfigError(f"{path}: {part!r} is no Range(low, high) and no Choice(values)")

@@ -11,6 +11,7 @@ from vmae.errors import ConfigError, RunDirError
 from vmae.runs import Store, winners_of
 from vmae.study import Ablation, Sweep
 
+LINE = 130  # characters, as pyproject.toml has it for ruff
 TEMPLATE = '''"""Winners of the search {search} beside the shared recipe, with fresh seeds; written by `search export`.
 
 Selected by {metric} on {split}, {num_trials} trials per cell, sampler {sampler}; {at}.
@@ -57,16 +58,30 @@ def declaration(summary: Mapping[str, Any], store: Store, module: str = "") -> s
     )
 
 
-def _literal(value: Any) -> str:
-    """Return Python source as ruff would set it: double quotes, a line per entry of a list and of what it holds."""
+def _literal(value: Any, indent: int = 0, used: int = 0) -> str:
+    """Return Python source as ruff would set it: winners, and mappings that no line holds, with a line per entry.
+
+    Args:
+        indent: of the line that the source begins on, whose first `used` characters are taken.
+    """
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
+    inner = " " * (indent + 4)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        entries = ("".join(f"        {_literal(k)}: {_literal(v)},\n" for k, v in item.items()) for item in value)
-        return "[\n" + "".join(f"    {{\n{entry}    }},\n" for entry in entries) + "]"
-    return repr(value)
+        flat = "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+        return flat if used + len(flat) < LINE else _entries(value, indent)
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        return "[\n" + "".join(f"{inner}{_entries(item, indent + 4)},\n" for item in value) + " " * indent + "]"
+    return repr(tuple(value)) if isinstance(value, list) else repr(value)  # JSON has no tuples, recipes no lists
+
+
+def _entries(value: Mapping[str, Any], indent: int) -> str:
+    inner = " " * (indent + 4)
+    lines = []
+    for key, item in value.items():
+        head = f"{inner}{_literal(key)}: "
+        lines.append(f"{head}{_literal(item, indent + 4, len(head))},\n")
+    return "{\n" + "".join(lines) + " " * indent + "}"
 
 
 def tuned_sweep(
@@ -78,7 +93,8 @@ def tuned_sweep(
         raise ConfigError(f"sweep {name}: preset {preset} has no data set {', '.join(unknown)}")
     ablations = []
     for won in winners:
-        budget = "Cost: two fine-tunings per seed; the pre-training is shared."
+        pretraining = "two pre-trainings" if any(path.startswith("pretrain.") for path in won["tuned"]) else "one pre-training"
+        budget = f"Cost: {pretraining} and two fine-tunings per seed."
         text = f"Does tuning change {won['arm']}?\n\nExpected: no worse than the shared recipe.\n\n{budget}\n"
         arms = (Arm("shared", won["shared"]), Arm("tuned", {**won["shared"], **won["tuned"]}))
         paper_name = at.stands_for.get(won["dataset"], won["dataset"])

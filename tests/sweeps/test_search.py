@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from helpers import ROOT
 from pretended import Pretended, asked, carry_out, search
 
-from ablations import mask_sampling
+from ablations import mask_sampling, methods
 from sweeps.searching.coordinator import Coordinator
 from sweeps.searching.declared import chain_of, load
 from sweeps.searching.journal import open_database, recover_tail
@@ -22,6 +23,7 @@ from vmae.errors import ConfigError, Interrupted, RunDirError
 from vmae.identity import run_id
 
 LR = "finetune.optim.base_lr"
+PRETRAIN_SPACE = {"pretrain.optim.base_lr": Range(1e-3, 0.256, log=True, points=4)}
 
 
 def trials(store):
@@ -39,8 +41,14 @@ def trials(store):
         ({"space": {LR: Range(0.0, 1e-1, log=True)}}, "logarithm"),
         ({"space": {LR: Range(0.5, 1.0)}}, "widen it"),
         ({"space": {"finetune.drop_path_rate": Range(0.0, 1.5)}}, "drop_path_rate"),
-        ({"space": {"pretrain.mask.ratio": Range(0.5, 0.95)}}, "share its pre-training"),
+        ({"space": {"pretrain.subset.num_videos": Range(10, 20)}}, "share its model, its data and its seed"),
+        ({"space": {"encoder.depth": Range(1, 3)}}, "allowed: other fields of pretrain and finetune"),
         ({"space": {"finetune.seed": Range(0, 9)}}, "its seed"),
+        (
+            {"arms": ("tube 0.75", "tube 0.9"), "space": {"pretrain.mask.ratio": Range(0.5, 0.95)}},
+            "tube 0.9' differ in nothing but pretrain.mask.ratio, which is tuned",
+        ),
+        ({"ablation": methods.ABLATION.only("scratch", "VideoMAE"), "space": PRETRAIN_SPACE}, "pretrain"),
         ({"space": {LR: Choice((0.02,))}}, "two or more"),
         ({"split": "test"}, "never selects"),
         ({"split": "train"}, "trained on"),
@@ -330,6 +338,29 @@ def test_a_search_with_recipes_of_its_own_needs_no_preset_and_neither_do_its_win
     made = make_plan(scope["SWEEP"])
     assert {cell.dataset for cell in made.cells} == {"mine"}
     assert {run.grid for run in made.runs.values()} == {recipe.grid}
+
+
+def test_pretraining_is_tuned_too_and_a_whole_section_of_an_arm_is_exported(store, tmp_path):
+    from sweeps.searching.winner import declaration
+    from vmae.study import make_plan
+
+    wanted = asked(ablation=methods.ABLATION.only("MoCo v3", "VideoMAE"), space=PRETRAIN_SPACE, sampler="grid", trials=None)
+    carry_out(store, wanted)
+    summary = store.read_search("pretended")
+    for cell, searched in zip(summary["cells"], wanted.cells, strict=True):
+        chains = [chain_of(searched, trial["params"]) for trial in cell["trials"]]
+        assert len({run_id(chain[0]) for chain in chains}) == len({str(trial["params"]) for trial in cell["trials"]}) > 1
+    file = tmp_path / "tuned_pretended.py"
+    file.write_text(declaration(summary, store))
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--check", "--config", ROOT / "pyproject.toml", file], check=True)
+    scope: dict = {"__doc__": "Winners."}
+    exec(compile(file.read_text(), file.name, "exec"), scope)
+    made = make_plan(scope["SWEEP"])
+    assert [made.runs[cell.replicates[10]["pretrain"]].pretrain.method for cell in made.cells] == ["moco_v3"] * 2 + ["masked"] * 2
+    for cell, searched in zip(made.cells[1::2], summary["cells"], strict=True):
+        tuned = made.runs[cell.replicates[10]["pretrain"]].pretrain
+        assert searched["best"] > 0
+        assert tuned.optim.base_lr == searched["trials"][searched["best"]]["params"]["pretrain.optim.base_lr"]
 
 
 def test_an_open_search_is_not_exported(store):
