@@ -1,4 +1,4 @@
-"""Masked against contrastive pre-training and none, each at the rate that its search on the hold-out chose, on seeds never looked at.
+"""Masked against contrastive pre-training and none, each at the rate that its search chose on the hold-out, on fresh seeds.
 
 Trained as long as `evidence_long`, the contrastive pre-training for as many epochs, which take several times the compute: two
 clips a video, all cubes of them. Two labels of the same pre-training videos: how a digit moves, and which it is. VideoMAE also
