@@ -1,6 +1,7 @@
 """A run is its config: ids move with everything that is measured and with nothing else; golden ids are pinned."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -94,6 +95,15 @@ def test_algo_version_moves_the_id():
 @given(st.dictionaries(st.text(max_size=5), st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()))
 def test_canonical_text_ignores_order(values):
     assert canonical(values) == canonical(dict(reversed(values.items())))
+
+
+@given(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=4))
+def test_canonical_text_is_ascii_without_spaces_and_says_all(values):
+    """Whatever a list is called, its id is a hash of the same bytes everywhere."""
+    text = canonical({"a": [1, 2], "": values})
+    assert text.isascii()
+    assert " " not in re.sub(r'"[^"]*"', "", text.replace(r"\\", "").replace(r"\"", ""))
+    assert json.loads(text) == {"a": [1, 2], "": values}
 
 
 def test_nan_has_no_identity():

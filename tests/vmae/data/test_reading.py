@@ -15,10 +15,6 @@ from vmae.data.make import encode
 from vmae.data.manifest import VideoRow, check_files, list_sha256, read_manifest, write_manifest
 from vmae.data.sampling import (
     dense_indices,
-    num_starts,
-    random_start,
-    span,
-    test_starts,
     tsn_indices,
     tsn_test_indices,
 )
@@ -95,55 +91,6 @@ def test_an_index_outside_the_video_is_refused_not_repeated(video, backend, inde
 def test_an_unknown_backend_names_the_near_one(video):
     with pytest.raises(DataError, match=r"'decor'. Did you mean 'decord'. Allowed: auto, pyav, decord"):
         read_frames(video, [0], "decor")
-
-
-@given(st.integers(1, 300), st.integers(1, 32), st.integers(1, 8), st.integers(0, 2**31))
-def test_clips_have_a_constant_stride_and_repeat_only_at_the_end(length, frames, stride, seed):
-    start = random_start(length, frames, stride, np.random.default_rng(seed))
-    indices = dense_indices(length, frames, stride, start)
-    assert len(indices) == frames
-    assert 0 <= indices.min() <= indices.max() < length
-    steps = np.diff(indices)
-    assert set(steps) <= {stride, 0}
-    assert (np.sort(steps)[::-1] == steps).all(), "once it stands still it stays"
-    if length >= span(frames, stride):
-        assert (steps == stride).all(), "a video that is long enough is never repeated"
-
-
-def test_the_released_short_video_example():
-    assert dense_indices(20, 16, 4, 0).tolist() == [0, 4, 8, 12, *[16] * 12]
-
-
-@given(st.integers(1, 300), st.integers(1, 32), st.integers(1, 8), st.integers(1, 10))
-def test_test_clips_span_the_video_evenly(length, frames, stride, clips):
-    starts = test_starts(length, frames, stride, clips)
-    last = num_starts(length, frames, stride) - 1
-    assert len(starts) == clips
-    assert (starts >= 0).all()
-    assert (starts <= last).all()
-    if clips == 1:
-        assert starts[0] == last // 2
-    else:
-        assert (starts[0], starts[-1]) == (0, last)
-        assert np.ptp(np.diff(starts)) <= 1
-
-
-@given(st.integers(1, 300), st.integers(1, 32), st.integers(0, 2**31))
-def test_tsn_draws_one_frame_of_each_segment(length, frames, seed):
-    indices = tsn_indices(length, frames, np.random.default_rng(seed))
-    assert len(indices) == frames
-    assert 0 <= indices.min() <= indices.max() < length
-    assert (np.diff(indices) >= 0).all()
-    if length >= frames:
-        assert (indices // (length // frames) == np.arange(frames)).all()
-
-
-@given(st.integers(1, 300), st.integers(1, 32), st.integers(1, 6))
-def test_tsn_test_clips_interleave(length, frames, clips):
-    indices = tsn_test_indices(length, frames, clips)
-    assert indices.shape == (clips, frames)
-    assert 0 <= indices.min() <= indices.max() < length
-    assert (np.diff(indices.T.reshape(-1)) >= 0).all(), "sorted, clip k is every clips-th: the released SSv2 test"
 
 
 def manifest_text(tmp_path, text, encoding="utf-8"):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from vmae.cost import num_clips, num_steps
 from vmae.data.manifest import VideoRow
 from vmae.data.source import chosen_of, frames_of, manifest_of
-from vmae.data.subset import subset, subset_order
+from vmae.data.subset import group_order, subset, subset_order
 from vmae.errors import ConfigError
+from vmae.random import Purpose, stream
 from vmae.sections import EmbeddedSet, SubsetConfig
 
 CLASS_SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=8)
@@ -55,6 +56,48 @@ def test_seeds_differ_and_unlabelled_lists_work():
     assert a == subset(listed, 500, 0)
     # Two independent halves of 1,000 share 250 on average, with a standard deviation of 8.
     assert 200 < len(a & b) < 300
+
+
+GROUPS = st.lists(st.tuples(st.sampled_from([None, 0, 1, 7]), st.integers(1, 5)), min_size=1, max_size=30)
+
+
+def grouped(shapes):
+    return [[VideoRow(f"{i}-{k}.mp4", label, "train") for k in range(size)] for i, (label, size) in enumerate(shapes)]
+
+
+@given(GROUPS)
+def test_groups_stay_whole_and_every_beginning_is_stratified(shapes):
+    """A class is ahead of or behind its share by its largest group at most, and by its share of all classes' largest."""
+    groups = grouped(shapes)
+    order, seen, m = group_order(groups, 0), Counter(), 0
+    assert sorted(group[0].path for group in order) == sorted(group[0].path for group in groups)
+    total, totals, largest = sum(size for _, size in shapes), Counter(), Counter()
+    for label, size in shapes:
+        totals[label] += size
+        largest[label] = max(largest[label], size)
+    for group in order:
+        m += len(group)
+        seen[group[0].label] += len(group)
+        for label, n in totals.items():
+            assert abs(seen[label] - m * n / total) <= largest[label] + n / total * sum(largest.values()) + 1e-9
+
+
+@given(GROUPS, st.integers(0, 2**32 - 1))
+def test_the_order_is_the_one_that_finished_runs_were_given(shapes, seed):
+    """Written anew from the rule: class by class, unlabelled first, one uniform offset and one permutation of a stream each.
+
+    Which videos a subset of some seed holds is in no run's id, so it may never change.
+    """
+    placed = []
+    for number, label in enumerate(sorted({label for label, _ in shapes}, key=lambda label: (label is not None, label or 0))):
+        members = [group for group in grouped(shapes) if group[0].label == label]
+        rng = stream(seed, Purpose.SUBSET, 0, number)
+        offset = rng.uniform()
+        shuffled = [members[i] for i in rng.permutation(len(members))]
+        num_videos = sum(map(len, members))
+        for i, group in enumerate(shuffled):
+            placed.append(((sum(map(len, shuffled[:i])) + offset * len(group)) / num_videos, number, group))
+    assert group_order(grouped(shapes), seed) == [group for _, _, group in sorted(placed, key=lambda one: one[:2])]
 
 
 def test_a_run_reads_the_chosen_videos_through_the_cache_of_all(runtime):
