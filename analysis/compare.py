@@ -87,7 +87,7 @@ def equal_variances(values: np.ndarray) -> float:
     variances = values.var(1, ddof=1)
     if variances.min() <= ROUNDING**2:
         return 1.0 if variances.max() <= ROUNDING**2 else 0.0
-    statistic = groups * (n - 1) * (np.log(variances.mean()) - np.log(variances).mean())
+    statistic = groups * (n - 1) * max(0.0, np.log(variances.mean()) - np.log(variances).mean())  # equal ones may round below 0
     return float(special.chdtrc(groups - 1, statistic / (1 + (groups + 1) / (3 * groups * (n - 1)))))
 
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.compare import (
+    Difference,
     bootstrap,
     detectable_over_seeds,
     detectable_over_videos,
@@ -16,6 +17,9 @@ from analysis.compare import (
     over_videos,
     seeds_for,
 )
+
+PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
+POINTS = st.floats(0, 100)
 
 
 def test_the_interval_is_scipys():
@@ -30,6 +34,22 @@ def test_the_interval_covers_95_percent():
     draws = rng.normal(10, 2, (4000, 3))
     hits = [abs(e.mean - 10) <= e.half_width for e in (estimate(list(d)) for d in draws)]
     assert np.mean(hits) == pytest.approx(0.95, abs=0.012)
+
+
+@given(st.lists(st.one_of(POINTS, st.none(), st.just(float("nan")), st.just(float("inf"))), max_size=9))
+def test_what_is_no_number_is_left_out(values):
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    found = estimate(values)
+    assert (found is None) == (not known)
+    if found:
+        assert (found.n, found.mean) == (len(known), pytest.approx(np.mean(known)))
+    if len(known) > 1:
+        assert found.half_width == pytest.approx(stats.t.ppf(0.975, len(known) - 1) * stats.sem(known), abs=1e-9)
+        half, mean = found.half_width, found.mean
+        assert (found.text(), found.text(3)) == (
+            f"{mean:.1f} ± {half:.1f} ({len(known)})",
+            f"{mean:.3f} ± {half:.3f} ({len(known)})",
+        )
 
 
 def test_one_seed_has_no_interval_and_none_has_no_mean():
@@ -71,6 +91,54 @@ def test_mcnemar_is_exact_and_conservative():
 def test_identical_predictions_differ_by_nothing():
     found = over_videos([True, False], [True, False])
     assert (found.points, found.p_value, found.verdict) == (0.0, 1.0, "not distinguishable at n = 2 videos")
+
+
+@given(PAIRS)
+@settings(max_examples=50)
+def test_over_videos_by_hand(pairs):
+    """Gains of +1, 0 and -1 on each video: mean, standard error and the two-sided binomial test of who won the untied."""
+    arm, baseline = np.array(pairs).T
+    found, gains = over_videos(arm, baseline), arm.astype(float) - baseline
+    won, lost = int((gains > 0).sum()), int((gains < 0).sum())
+    assert (found.n, found.over, found.df) == (len(pairs), "videos", None)
+    assert found.points == pytest.approx(100 * gains.mean())
+    assert found.half_width == pytest.approx(100 * stats.norm.ppf(0.975) * gains.std() / len(pairs) ** 0.5)
+    assert found.p_value == pytest.approx(stats.binomtest(won, won + lost).pvalue if won + lost else 1.0)
+    error = ((won + lost) / len(pairs) / len(pairs)) ** 0.5
+    assert found.detectable == pytest.approx(100 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error)
+
+
+@given(st.lists(st.tuples(POINTS, POINTS), min_size=2, max_size=12))
+@settings(max_examples=50)
+def test_over_seeds_is_scipys_paired_t_test(pairs):
+    arm, baseline = np.array(pairs).T
+    found, gaps = over_seeds(arm, baseline), arm - baseline
+    n, error = len(gaps), stats.sem(gaps)
+    assert (found.n, found.over, found.df) == (n, "seeds", n - 1)
+    assert found.points == pytest.approx(gaps.mean())
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, n - 1) * error, abs=1e-7)
+    if error > 1e-6:
+        assert found.p_value == pytest.approx(stats.ttest_rel(arm, baseline).pvalue, abs=1e-9)
+    elif error < 1e-12:
+        assert found.p_value == (1.0 if abs(gaps.mean()) < 1e-12 else 0.0)
+
+
+@pytest.mark.parametrize(("gap", "p_value"), [(2.0, 0.0), (0.0, 1.0), (-0.5, 0.0)])
+def test_seeds_that_all_differ_alike(gap, p_value):
+    found = over_seeds([50.0 + gap, 60.0 + gap, 70.0 + gap], [50.0, 60.0, 70.0])
+    assert (found.points, found.half_width, found.p_value, found.detectable) == (gap, 0.0, p_value, 0.0)
+    assert found.verdict == {2.0: "better", -0.5: "worse"}.get(gap, "not distinguishable at n = 3")
+
+
+@given(st.floats(-9, 9), st.floats(0, 1), st.sampled_from(["seeds", "videos"]), st.integers(1, 500))
+def test_a_verdict_is_the_sign_where_p_is_below_5_percent(points, p_value, over, n):
+    found = Difference(points, None, p_value, n, over)
+    if p_value >= 0.05:
+        assert found.verdict == f"not distinguishable at n = {n}" + (" videos" if over == "videos" else "")
+    elif points:
+        assert found.verdict == ("better" if points > 0 else "worse")
+    assert found.verdict_at(float("nan")).startswith("not distinguishable"), "a comparison that was not made"
+    assert Difference(points, None, 0.0, n, over).verdict_at(1 - 0.95).startswith("not distinguishable"), "5 % itself"
 
 
 def test_other_videos_cannot_be_paired():
@@ -138,6 +206,42 @@ def test_the_bootstrap_covers_and_agrees_with_the_normal_interval():
         assert high == pytest.approx(found.points + found.half_width, abs=0.35)
     assert hits / 300 == pytest.approx(0.95, abs=0.035)
     assert bootstrap(arm, base) == bootstrap(arm, base), "seeded"
+
+
+@pytest.mark.parametrize(("n", "df"), [(2, None), (3, None), (5, None), (10, None), (3, 20), (5, 40)])
+def test_the_detectable_difference_has_80_percent_power(n, df):
+    """By the noncentral t as a mixture of normals over the sample's deviation, integrated by scipy, each side of the test."""
+    d = detectable_over_seeds(1.0, n, df) * n**0.5
+    freedom = df or n - 1
+    limit, deviation = stats.t.ppf(0.975, freedom), stats.chi(freedom, scale=freedom**-0.5)
+    found = deviation.expect(lambda s: stats.norm.sf(limit * s - d) + stats.norm.cdf(-limit * s - d))
+    assert found == pytest.approx(0.8, abs=2e-4)
+    assert detectable_over_seeds(3.0, n, df) == pytest.approx(3 * detectable_over_seeds(1.0, n, df))
+    assert detectable_over_seeds(float("nan"), n, df) is None
+
+
+@given(PAIRS)
+@settings(max_examples=20)
+def test_the_bootstrap_resamples_videos(pairs):
+    """Beside one that draws the videos themselves: the same quantiles to within Monte Carlo's error."""
+    arm, baseline = np.array(pairs).T
+    gains = 100 * (arm.astype(float) - baseline)
+    means = np.random.default_rng(1).choice(gains, (4000, len(gains))).mean(axis=1)
+    step = 100 / len(gains)  # means lie on a grid
+    for ours, theirs in zip(bootstrap(arm, baseline), np.percentile(means, [2.5, 97.5]), strict=True):
+        assert abs(ours - theirs) <= step + 0.15 * gains.std() / len(gains) ** 0.5
+
+
+@pytest.mark.parametrize("num_arms", [2, 4, 11])
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_seeds_for_a_spread_that_all_arms_share(n, num_arms):
+    """Each further seed adds a degree of freedom per arm but one."""
+    detectable = detectable_over_seeds(2.0, n, (num_arms - 1) * (n - 1))
+    for effect in (0.7, detectable, -2.5, 20.0):
+        seeds = seeds_for(effect, detectable, n, (num_arms - 1) * (n - 1))
+        assert detectable_over_seeds(2.0, seeds, (num_arms - 1) * (seeds - 1)) <= abs(effect) * (1 + 1e-6)
+        fewer = seeds - 1
+        assert seeds == 2 or detectable_over_seeds(2.0, fewer, (num_arms - 1) * (fewer - 1)) > abs(effect)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 12])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.collect import load_study
-from analysis.compare import equal_variances, holm, over_seeds, pooled_spread
+from analysis.compare import Spread, equal_variances, holm, over_seeds, pooled_spread
 from analysis.findings import findings, page
 from analysis.table import cell_table
 from analysis.words import how_judged
@@ -60,10 +60,29 @@ def test_whether_spreads_are_alike_is_bartletts_test(shape):
     assert equal_variances(values) == pytest.approx(stats.bartlett(*values).pvalue)
 
 
+@pytest.mark.parametrize("p_equal", [0.0, 0.19, 0.2, 0.21, 1.0])
+def test_it_is_shared_from_20_percent_on(p_equal):
+    assert Spread(1.0, 4, 3, p_equal).is_shared == (p_equal >= 0.2)
+
+
+@given(SHAPES)
+def test_alike_is_asked_without_what_a_seed_does_to_all(shape):
+    values = draw(shape)
+    num_arms, num_seeds = values.shape
+    found = pooled_spread(values + 100 * np.arange(num_seeds))
+    assert (found.num_arms, found.p_equal) == (num_arms, pytest.approx(pooled_spread(values).p_equal, abs=1e-6))
+    if num_arms == 2:
+        assert found.is_shared, "of what two arms have apart each has half; rounding may not say otherwise"
+    else:
+        assert found.p_equal == pytest.approx(stats.bartlett(*(values - values.mean(0))).pvalue, abs=1e-6)
+
+
 def test_what_has_no_spread():
     assert pooled_spread(np.ones((1, 3))) is None
     assert pooled_spread(np.ones((3, 1))) is None
+    assert pooled_spread(np.ones((2, 2))).df == 1
     assert pooled_spread(np.ones((3, 3))).sd == 0.0
+    assert pooled_spread(np.ones((3, 3))).p_equal == 1.0
     assert equal_variances(np.array([[1.0, 1.0, 1.0], [1.0, 2.0, 4.0]])) == 0.0
 
 
