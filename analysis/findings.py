@@ -134,7 +134,10 @@ def _compare(study: Study, check: Check, dataset: str) -> tuple[Difference | Non
 
 
 def _compare_ratios(study: Study, check: Check, dataset: str) -> tuple[Difference | None, tuple[str, ...]]:
-    """Compare the best ratio of two kinds of mask, seed by seed: `versus` less `arm`, in percent, so that above 0 is lower."""
+    """Compare the best ratio of two kinds of mask, seed by seed: `versus` less `arm`, in percent, so that above 0 is lower.
+
+    Of ratios that one seed finds equally good the first declared is its best, for both kinds alike.
+    """
     frame = study.replicates
     part = frame[(frame["ablation"] == check.ablation) & (frame["dataset"] == dataset)]
     best: list[pd.Series] = []

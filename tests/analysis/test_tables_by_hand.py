@@ -1,0 +1,234 @@
+"""Whole tables and pages, recomputed by hand with scipy from made-up replicates: seeds missing, without a number, or unequal."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.collect import Study
+from analysis.findings import findings, summary
+from analysis.formats import results_table
+from analysis.table import cell_table
+from analysis.words import in_words, legend, seeds_note
+from vmae.config import STAGES
+from vmae.runs import Store
+
+QUESTIONS = {
+    "mask_sampling": ("tube 0.9", "tube 0.75", "random 0.9", "frame 0.875", "scratch"),
+    "loss": ("MSE", "L1"),
+}
+FACTS = {"commit": "c0ffee", "dirty": False, "hours": 0.5, "hardware": "a cpu", "on_gpu": False}
+SEEDS = (3, 4, 5, 9)
+
+
+def replicate(question, arm, seed, state, top1, data="d"):
+    """A row as analysis.collect makes it; top1 in percent of 480 videos."""
+    stages = STAGES if arm != "scratch" else tuple(stage for stage in STAGES if stage != "pretrain")
+    row = {"ablation": question, "arm": arm, "dataset": data, "cell_id": arm, "seed": seed, "state": state, "method": None}
+    row |= {f"run.{stage}": f"{arm}/{seed}/{stage}" if stage in stages else None for stage in STAGES}
+    kind, _, ratio = arm.partition(" ")
+    row |= {"mask.kind": kind if ratio else None, "mask.ratio": float(ratio) if ratio else None}
+    if state == "done":
+        row |= {f"{stage}.{name}": value for stage in stages for name, value in (FACTS | {"num_clips": 100}).items()}
+        row |= {"evaluate.top1": top1, "evaluate.top1_se": 2.0, "evaluate.chance": 12.5}
+        row |= {"evaluate.num_scored": 480, "evaluate.num_expected": 480, "evaluate.list_sha256": "0"}
+        if "pretrain" in stages:
+            row |= {"pretrain.beats_floors": True, "pretrain.loss_heldout": 0.5, "pretrain.mask_ratio_achieved": 0.875}
+    return row
+
+
+def study_of(rows, spread="own"):
+    frame = pd.DataFrame(rows)
+    arms = {question: list(dict.fromkeys(part["arm"])) for question, part in frame.groupby("ablation", sort=False)}
+    ablations = [
+        {
+            "name": question,
+            "question": "Which?",
+            "expected": "x",
+            "paper": "",
+            "baseline": names[0],
+            "metric": "top1",
+            "arms": names,
+        }
+        for question, names in arms.items()
+    ]
+    plan = {"sweep": "s", "purpose": "S.", "seeds": sorted(set(frame["seed"])), "stands_for": {}, "ablations": ablations}
+    return Study(Store("/nowhere"), plan | {"spread": spread}, frame, {}, {})
+
+
+@st.composite
+def outcomes(draw, least=2):
+    """{question: {arm: {seed: (state, top1)}}}; every arm has `least` of SEEDS in common with every other."""
+    sure = SEEDS[:least]
+    number = st.one_of(st.floats(20, 90), st.just(50.0))
+    found = {}
+    for question, arms in QUESTIONS.items():
+        for arm in arms:
+            for seed in SEEDS:
+                state = "done" if seed in sure else draw(st.sampled_from(["done", "done", "failed", "diverged", "missing"]))
+                missing = seed not in sure and draw(st.integers(0, 5)) == 0
+                found[question, arm, seed] = (state, float("nan") if missing else draw(number))
+    return found
+
+
+def rows_of(found):
+    return [replicate(question, arm, seed, *value) for (question, arm, seed), value in found.items()]
+
+
+def numbers_of(found, question, arm):
+    values = {seed: found[question, arm, seed] for seed in SEEDS}
+    return {seed: top1 for seed, (state, top1) in values.items() if state == "done" and np.isfinite(top1)}
+
+
+def stepped_down(p_values):
+    order, worst, corrected = np.argsort(p_values, kind="stable"), 0.0, [0.0] * len(p_values)
+    for rank, place in enumerate(order):
+        worst = max(worst, (len(p_values) - rank) * p_values[place])
+        corrected[place] = min(1.0, worst)
+    return corrected
+
+
+def paired(mine, other):
+    """Return n, mean, half width and p of the paired t test over common seeds."""
+    common = sorted(set(mine) & set(other))
+    gaps = np.array([mine[seed] - other[seed] for seed in common])
+    error = stats.sem(gaps)
+    half = stats.t.ppf(0.975, len(gaps) - 1) * error
+    p_value = 2 * stats.t.sf(abs(gaps.mean()) / error, len(gaps) - 1) if error > 1e-9 else float(abs(gaps.mean()) < 1e-9)
+    return len(gaps), gaps.mean(), half, p_value
+
+
+def said(points, p_value, n, words=("better", "worse")):
+    return (words[0] if points > 0 else words[1]) if p_value < 0.05 else f"not distinguishable at n = {n}"
+
+
+@given(outcomes())
+@settings(max_examples=25)
+def test_a_table_is_what_its_replicates_say(found):
+    cells = cell_table(study_of(rows_of(found)))
+    assert list(zip(cells["ablation"], cells["arm"], strict=True)) == [(q, arm) for q, arms in QUESTIONS.items() for arm in arms]
+    by_name = cells.set_index(["ablation", "arm"])
+    for question, arms in QUESTIONS.items():
+        for label, other in (("baseline", arms[0]), ("scratch", "scratch")):
+            tested = {}
+            for arm in arms:
+                cell = by_name.loc[(question, arm)]
+                if arm == other or other not in arms:
+                    assert pd.isna(cell[f"vs_{label}"])
+                else:
+                    tested[arm] = paired(numbers_of(found, question, arm), numbers_of(found, question, other))
+            holms = stepped_down([test[-1] for test in tested.values()])
+            for (arm, (n, points, half, p_value)), corrected in zip(tested.items(), holms, strict=True):
+                cell = by_name.loc[(question, arm)]
+                numbers = [cell[f"vs_{label}{part}"] for part in ("", "_half_width", "_p", "_p_holm", "_n")]
+                assert numbers == pytest.approx([points, half, p_value, corrected, n], abs=1e-6)
+                assert cell[f"vs_{label}_over"] == "seeds"
+                if abs(corrected - 0.05) > 1e-9 and abs(points) > 1e-9:
+                    assert cell[f"vs_{label}_verdict"] == said(points, corrected, n)
+        for arm in arms:
+            cell, known = by_name.loc[(question, arm)], list(numbers_of(found, question, arm).values())
+            states = [found[question, arm, seed][0] for seed in SEEDS]
+            num_done, unfinished = states.count("done"), [state for state in states if state != "done"]
+            assert (cell["num_seeds"], cell["num_planned"], cell["num_nan"]) == (len(known), 4, num_done - len(known))
+            assert cell["state"] == (f"{unfinished[0]} ({num_done} of 4 done)" if unfinished else "done")
+            assert cell["value"] == cell["top1"] == pytest.approx(np.mean(known))
+            half = stats.t.ppf(0.975, len(known) - 1) * stats.sem(known)
+            assert cell["value_half_width"] == cell["top1_half_width"] == pytest.approx(half, abs=1e-9)
+            assert cell["hours"] == 0.5 * (2 if arm == "scratch" else 3)
+            assert cell["flags"] == ""
+
+
+@given(outcomes())
+@settings(max_examples=15)
+def test_a_page_is_what_its_replicates_say(found):
+    """Four claims rest on three comparisons of masks, one on two of losses: five comparisons are corrected for."""
+    asked = {
+        ("mask_sampling", "tube 0.9", "random 0.9"): ["B12", "B16", "B22"],
+        ("mask_sampling", "tube 0.9", "frame 0.875"): ["B12", "B16"],
+        ("mask_sampling", "tube 0.9", "tube 0.75"): ["B12", "B15"],
+        ("loss", "MSE", "L1"): ["B25"],
+    }
+    study = study_of(rows_of(found))
+    page = findings(study)
+    made = [f for f in page if f.check and f.status != "not run"]
+    tests = {key: paired(numbers_of(found, key[0], key[1]), numbers_of(found, key[0], key[2])) for key in asked}
+    counts = {}
+    for (key, claims), corrected in zip(asked.items(), stepped_down([test[-1] for test in tests.values()]), strict=True):
+        n, points, half, _ = tests[key]
+        judged = [f for f in made if (f.check.ablation, f.check.arm, f.check.versus) == key]
+        assert [f.claim.id for f in judged] == claims
+        if abs(corrected - 0.05) < 1e-9 or abs(points) < 1e-9:
+            return
+        verdict = said(points, corrected, n, ("supported", "contradicted"))
+        assert {f.status for f in judged} == {verdict}
+        assert all(f.numbers.startswith(f"{points:+.1f} ± {half:.1f} points, n = {n} seeds; ") for f in judged)
+        done = [f"{arm}/{seed}/evaluate" for arm in key[1:] for seed in SEEDS if found[key[0], arm, seed][0] == "done"]
+        assert {f.runs for f in judged} == {tuple(done)}
+        counts[verdict] = counts.get(verdict, 0) + 1
+    assert len(made) == sum(map(len, asked.values()))
+    for verdict, count in counts.items():
+        assert f"{count} {verdict}" in summary(study, page)
+
+
+def test_best_ratios_that_tie_count_as_the_first_declared():
+    """Two ratios with as many hits of 480 are common: which of them is best is declared order's, for both kinds alike."""
+    levels = {"tube 0.5": (60.0, 70.0), "tube 0.75": (60.0, 60.0), "random 0.5": (50.0, 50.0), "random 0.75": (70.0, 50.0)}
+    rows = [replicate("mask_ratio_by_sampling", arm, seed, "done", levels[arm][seed]) for arm in levels for seed in (0, 1)]
+    (finding,) = (f for f in findings(study_of(rows)) if f.claim.id == "B24")
+    # tube 0.5 and 0.5, random 0.75 and 0.5: -25 and 0 points of ratio.
+    assert finding.numbers.startswith("-12.5 ± 158.8 points of ratio, n = 2 seeds")
+
+
+def test_words_count_what_the_table_holds():
+    rows = [replicate("loss", arm, seed, "done", top1 + seed) for arm, top1 in (("MSE", 60.0), ("L1", 12.0)) for seed in (0, 1)]
+    study = study_of(rows)
+    cells = cell_table(study)
+    (text,) = in_words(study, study.plan["ablations"][0], cells)
+    assert "between 12.5 and 60.5 % top-1; chance is 12.5 %. Not above chance (exact binomial test, 1 %): L1." in text
+    assert "beats its trivial floors on held-out clips in 2 of 2 arms" in text
+    assert "One seed" not in text
+    said_of = legend(study, cells, "MSE", "d")
+    assert said_of.startswith("95 % t intervals over 2 seeds; 480 of 480 test videos scored")
+    assert "standard error of about 2.0 points. Baseline: MSE. All seeds gave the same differences" in said_of
+    assert seeds_note(cells[:0]) == "no finished cell"
+
+
+@pytest.mark.parametrize("num_videos", [100, 480])
+def test_above_chance_is_scipys_binomial_test_on_the_worst_seed(num_videos):
+    for hits in range(10, 100, 3):
+        rows = [replicate("loss", "MSE", seed, "done", 100 * top1 / num_videos) for seed, top1 in ((0, num_videos), (1, hits))]
+        study = study_of([row | {"evaluate.num_scored": num_videos} for row in rows])
+        (text,) = in_words(study, study.plan["ablations"][0], cell_table(study))
+        is_above = stats.binomtest(hits, num_videos, 0.125, "greater").pvalue < 0.01
+        assert ("Every arm is above chance" in text) == is_above
+        assert ("Not above chance (exact binomial test, 1 %): MSE" in text) != is_above
+
+
+def test_hours_apart_is_the_slowest_seed_by_the_fastest():
+    hours = {"pretrain.hours": (1.0, 2.0, 3.0), "finetune.hours": (0.5, 1.0, 0.0), "evaluate.hours": (0.0, 0.0, 1.0)}
+    rows = [
+        replicate("loss", "MSE", seed, "done", 60.0) | {stage: taken[seed] for stage, taken in hours.items()}
+        for seed in (0, 1, 2)
+    ]
+    cell = cell_table(study_of(rows)).iloc[0]
+    assert cell["hours_apart"] == pytest.approx(4.0 / 1.5)
+    assert cell["hours"] == pytest.approx(2.0 + 0.5 + 1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("hours", "shown"), [(0.004, "0.00 core"), (1.005, "1.00 core"), (99.99, "99.99 core"), (100.0, "100 core"), (None, "")]
+)
+def test_hours_as_people_read_them(hours, shown):
+    row = {
+        "arm": "x",
+        "metric": "top1",
+        "num_seeds": 0,
+        "state": "",
+        "num_nan": 0,
+        "flags": "",
+        "hours": hours,
+        "hours_of": "core",
+    }
+    assert results_table(pd.DataFrame([row]), "SSV2")["hours"].tolist() == [shown]
