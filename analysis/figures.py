@@ -11,7 +11,7 @@ from analysis import charts, plots, style
 from analysis.collect import Study
 from analysis.paper import lookup
 from analysis.table import GROUP, MIXED_HARDWARE
-from analysis.words import seeds_note
+from analysis.words import over_what, seeds_note
 
 ALIKE_HOURS = 1.25  # times the fastest seed's; where a seed took longer, the machine had other work
 ONE_COST = 1.1  # hours that differ by less are one cost, and what differs is the machine's noise
@@ -57,8 +57,8 @@ def _forest(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> M
         return None
     figure, ax = plt.subplots(**_sized(0.12 + 0.07 * cells["vs_baseline"].notna().sum()))
     charts.forest(ax, cells, ablation["baseline"])
-    over = "seeds" if set(cells["vs_baseline_over"].dropna()) == {"seeds"} else "the test videos of one seed"
-    return figure, f"Differences to {ablation['baseline']} over {over}; filled: told apart at 5 % after Holm's correction."
+    over = over_what(cells.dropna(subset=["vs_baseline"]), "baseline", "the test videos of one seed")
+    return figure, f"Differences to {ablation['baseline']} {over}; filled: told apart at 5 % after Holm's correction."
 
 
 def _data(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Made:

@@ -43,9 +43,8 @@ def _compare(study: Study, ablation: str, dataset: str, arm: str, other: str) ->
     if any(part.empty for part in done):
         return
     pairs = done[0].merge(done[1], on="seed", suffixes=("", ".other"))
-    if len(pairs) >= 2:
-        over = difference(study, done[0], done[1])
-        assert over is not None, "there are two pairs or more"
+    over = difference(study, done[0], done[1]) if len(pairs) >= 2 else None
+    if over is not None and over.over == "seeds":  # not where an evaluation has no number
         yield (
             f"over {over.n} seeds: {over.points:+.2f} ± {over.half_width:.2f} points, {how_judged(study, dataset)}, "
             f"p = {over.p_value:.3g}: {over.verdict}; a true difference of {over.detectable:.2f} would be found in "

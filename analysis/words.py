@@ -50,6 +50,15 @@ def how_judged(study: Study, dataset: str) -> str:
     return f"paired t test, as {arms} may not spread alike (Bartlett's test, p = {spread.p_equal:.2g})"
 
 
+def over_what(compared: pd.DataFrame, label: str, videos: str = "test videos of one seed") -> str:
+    """Return over what the differences of arms to `label` are, the exceptions by name."""
+    over = compared[f"vs_{label}_over"]
+    of_videos = list(compared.loc[over == "videos", "arm"])
+    if not of_videos:
+        return "over seeds"
+    return f"over {videos}" if len(of_videos) == len(over) else f"over seeds; {', '.join(of_videos)}: over {videos}"
+
+
 def seeds_note(cells: pd.DataFrame) -> str:
     """Return what the intervals of a table or figure are."""
     counts = sorted(set(cells.loc[cells["num_seeds"] > 0, "num_seeds"]))
@@ -115,7 +124,6 @@ def _versus_scratch(shown: pd.DataFrame) -> str:
         verdict = next(word for word in by_verdict if str(said).startswith(word))
         by_verdict[verdict].append(f"{arm} ({points:+.1f})")
     parts = [f"{verdict}: {', '.join(arms)}" for verdict, arms in by_verdict.items() if arms]
-    over = "seeds" if set(compared["vs_scratch_over"]) == {"seeds"} else "test videos of one seed"
     scratch = shown.loc[shown["arm"] == "scratch", "finetune_clips"]
     same = " for as many fine-tuning clips" if set(compared["finetune_clips"]) == set(scratch) else ""
-    return f"Against training from scratch{same}, pre-training is {'; '.join(parts)} (5 %, over {over})."
+    return f"Against training from scratch{same}, pre-training is {'; '.join(parts)} (5 %, {over_what(compared, 'scratch')})."

@@ -10,6 +10,7 @@ from scipy import stats
 from analysis.collect import Study
 from analysis.findings import findings, summary
 from analysis.formats import results_table
+from analysis.pairs import compare_arms
 from analysis.table import cell_table
 from analysis.words import in_words, legend, seeds_note
 from vmae.config import STAGES
@@ -179,6 +180,38 @@ def test_best_ratios_that_tie_count_as_the_first_declared():
     (finding,) = (f for f in findings(study_of(rows)) if f.claim.id == "B24")
     # tube 0.5 and 0.5, random 0.75 and 0.5: -25 and 0 points of ratio.
     assert finding.numbers.startswith("-12.5 ± 158.8 points of ratio, n = 2 seeds")
+
+
+def lines_of(rows):
+    return list(compare_arms(study_of(rows), "MSE", "L1"))
+
+
+@pytest.mark.parametrize("second", [None, float("nan")])
+def test_arms_with_one_number_in_common_are_not_compared_over_seeds(monkeypatch, second):
+    """The difference is then one over videos, and was printed as one over as many seeds as there are videos."""
+    for module in ("pairs", "table"):
+        monkeypatch.setattr(f"analysis.{module}.paired_predictions", lambda *_: ([True, False, True], [True, True, True]))
+    monkeypatch.setattr("analysis.pairs._settings", lambda *_: iter(()))
+    values = {"MSE": (60.0, second), "L1": (50.0, 55.0)}
+    text = "\n".join(lines_of([replicate("loss", arm, seed, "done", values[arm][seed]) for arm in values for seed in (0, 1)]))
+    assert "seeds:" not in text
+    assert text.count("over 3 videos") == 2, "each seed's videos, which have been predicted"
+
+
+def test_a_sentence_says_over_what_each_of_its_differences_is(monkeypatch):
+    """One arm has two seeds in common with scratch, another one: its test is McNemar's, over videos."""
+    monkeypatch.setattr("analysis.table.paired_predictions", lambda *_: ([True] * 90 + [False] * 10, [True] * 50 + [False] * 50))
+    done = {"tube 0.9": (0, 1, 2), "tube 0.75": (0,), "scratch": (0, 1, 2)}
+    levels = {"tube 0.9": 80.0, "tube 0.75": 80.0, "scratch": 60.0}
+    rows = [
+        replicate("mask_sampling", arm, seed, "done" if seed in done[arm] else "failed", levels[arm] + seed * (arm == "scratch"))
+        for arm in done
+        for seed in (0, 1, 2)
+    ]
+    study = study_of(rows)
+    (text,) = in_words(study, study.plan["ablations"][0], cell_table(study))
+    assert "better: tube 0.9 (+19.0), tube 0.75 (+40.0)" in text
+    assert "(5 %, over seeds; tube 0.75: over test videos of one seed)" in text
 
 
 def test_words_count_what_the_table_holds():
