@@ -24,6 +24,8 @@ _LATEX = str.maketrans(
         "±": r"$\pm$",
         "<": r"$<$",
         ">": r"$>$",
+        "[": "{[}",  # of a row's first cell, `\\` before it would take either for an option of its own
+        "*": "{*}",
     }
 )
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.collect import Study
 from analysis.findings import findings, summary
-from analysis.formats import results_table
+from analysis.formats import latex, results_table
 from analysis.pairs import compare_arms
 from analysis.table import cell_table
 from analysis.words import in_words, legend, seeds_note
@@ -248,6 +248,13 @@ def test_hours_apart_is_the_slowest_seed_by_the_fastest():
     cell = cell_table(study_of(rows)).iloc[0]
     assert cell["hours_apart"] == pytest.approx(4.0 / 1.5)
     assert cell["hours"] == pytest.approx(2.0 + 0.5 + 1 / 3)
+
+
+def test_latex_takes_no_arm_for_an_option():
+    r"""After `\\` LaTeX reads [2pt] as a space between rows and * as a ban on page breaks."""
+    text = latex(pd.DataFrame({"arm": ["[8, 16]", "*all", "a & b_c"], "x": ["1", "2", "3"]}))
+    lines = text.splitlines()
+    assert lines[4:7] == [r"{[}8, 16] & 1 \\", r"{*}all & 2 \\", r"a \& b\_c & 3 \\"]
 
 
 @pytest.mark.parametrize(
