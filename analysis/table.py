@@ -155,7 +155,7 @@ def _numbers(done: pd.DataFrame, column: str) -> dict[str, Any]:
         "num_scored": int(done["evaluate.num_scored"].min()),
         "num_expected": int(done["evaluate.num_expected"].max()),
         "finetune_clips": int(done["finetune.num_clips"].iloc[0]),
-        "hours": float(sum(done[f"{s}.hours"].astype(float).mean() for s in STAGES if _has(done, f"{s}.hours"))),
+        "hours": _hours(done),
         "hours_apart": _hours_apart(done),
         "hours_of": "GPU" if bool(done["finetune.on_gpu"].iloc[0]) else "core",
     }
@@ -170,6 +170,12 @@ def _numbers(done: pd.DataFrame, column: str) -> dict[str, Any]:
             if _has(done, f"pretrain.{name}"):
                 values[column] = int(done[f"pretrain.{name}"].iloc[0])
     return values
+
+
+def _hours(done: pd.DataFrame) -> float:
+    """Return what a seed took, the means of its stages; one whose evaluation was interrupted tells only of its other stages."""
+    columns = [column for stage in STAGES if (column := f"{stage}.hours") in done]
+    return float(done[columns].astype(float).mean().sum())
 
 
 def _hours_apart(done: pd.DataFrame) -> float:

@@ -239,6 +239,17 @@ def test_above_chance_is_scipys_binomial_test_on_the_worst_seed(num_videos):
         assert ("Not above chance (exact binomial test, 1 %): MSE" in text) != is_above
 
 
+def test_what_an_interrupted_evaluation_took_is_not_known_of_that_seed_alone():
+    """Its time is unknown; the cell's hours are those of the seeds that are known, not without evaluation at all."""
+    rows = [
+        replicate("loss", "MSE", seed, "done", 60.0 + seed) | {"evaluate.hours": hours} for seed, hours in ((0, None), (1, 0.25))
+    ]
+    cell = cell_table(study_of(rows)).iloc[0]
+    assert cell["hours"] == pytest.approx(0.5 + 0.5 + 0.25)
+    rows = [row | {"evaluate.hours": None} for row in rows]
+    assert cell_table(study_of(rows)).iloc[0]["hours"] == pytest.approx(1.0), "known of no seed"
+
+
 def test_hours_apart_is_the_slowest_seed_by_the_fastest():
     hours = {"pretrain.hours": (1.0, 2.0, 3.0), "finetune.hours": (0.5, 1.0, 0.0), "evaluate.hours": (0.0, 0.0, 1.0)}
     rows = [
