@@ -15,6 +15,7 @@ from vmae.identity import cell_id, run_id
 from vmae.job import work
 from vmae.results import MetricRow, MetricsLog, Result, read_metrics, read_result, write_result
 from vmae.runs import Store
+from vmae.sealed import read_sealed, write_sealed
 
 
 @pytest.fixture
@@ -190,8 +191,33 @@ def test_a_half_written_last_line_is_dropped_and_a_damaged_one_is_not(tmp_path):
 
 def test_values_that_are_not_finite_become_null(tmp_path):
     log = MetricsLog(tmp_path / "m.jsonl")
-    log.append([MetricRow(1, 0.5, "train", "loss", float("nan"))])
-    assert read_metrics(log.path)[0].value is None
+    values = (float("nan"), 0.5, float("inf"), None, -float("inf"), 0.0)
+    log.append(MetricRow(1, 0.5, "train", "loss", value) for value in values)
+    assert [row.value for row in read_metrics(log.path)] == [None, 0.5, None, None, None, 0.0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"status": "failed"}, {"metrics": [1]}, {"compute": None}, {"provenance": "x"}, {"more": 1}],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_a_result_of_another_shape_is_no_result(place, damage):
+    write_result(place.result, Result("x", "y", "evaluate", "diverged", {}, {}, {}))
+    assert read_result(place.result).status == "diverged"
+    content = read_sealed(place.result, "", is_required=False)
+    write_sealed(place.result, content | damage)
+    with pytest.raises(ResultsError, match=r"result\.json: not a result: .*; remove it to run again"):
+        read_result(place.result)
+
+
+@pytest.mark.parametrize(("name", "value"), [("step", 1.5), ("step", "1"), ("epoch", "1"), ("value", [1])])
+def test_a_row_whose_numbers_are_none_is_damage(tmp_path, name, value):
+    log = MetricsLog(tmp_path / "m.jsonl")
+    log.append(rows(2))
+    line = json.loads(log.path.read_text().splitlines()[0]) | {name: value}
+    log.path.write_text(json.dumps(line) + "\n" + log.path.read_text())
+    with pytest.raises(ResultsError, match=r"m\.jsonl:1: not a metrics row"):
+        read_metrics(log.path)
 
 
 def test_a_child_waits_for_its_parents_result(recipe, store, runtime):
