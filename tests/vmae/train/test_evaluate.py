@@ -1,7 +1,10 @@
 """Evaluation is exact: every video once, never replaced; top-k counts what it says. Training replaces by a rule."""
 
 import csv
+import io
+import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 import safetensors.torch
@@ -15,7 +18,7 @@ from vmae.data.embedded import embedded_dir
 from vmae.errors import CheckpointError, DataError
 from vmae.identity import run_id
 from vmae.runs import Store
-from vmae.train.evaluate import _top
+from vmae.train.evaluate import Found, _predictions, _top
 
 
 @given(st.integers(0, 2**31), st.sampled_from([1, 3, 5]))
@@ -30,6 +33,29 @@ def test_top_k_agrees_with_scikit_learn(seed, k):
 def test_a_constant_prediction_is_not_right_for_all():
     rows = [(i, i % 4, [0.25] * 4) for i in range(8)]
     assert _top(rows, 1) == 0.25
+
+
+VOTES = st.lists(st.tuples(st.integers(0, 3), st.lists(st.sampled_from([0.0, 0.25, 1 / 3]), min_size=4, max_size=4)), min_size=1)
+
+
+@given(VOTES, st.integers(1, 3), st.integers(1, 4))
+def test_the_table_of_predictions_says_what_is_counted(votes, num_clips, num_frames):
+    """Ties too: who reads predictions.csv counts the hits that `top1` counts, and finds the frames that were seen."""
+    rows = [(2 * i, label, shares) for i, (label, shares) in enumerate(votes)]  # every second video was scored
+    paths = [f'clips, "{i}".mp4' for i in range(2 * len(votes))]
+    frames = {video: [[video + clip + 2 * k for k in range(num_frames)] for clip in range(num_clips)] for video, *_ in rows}
+    table = list(csv.DictReader(io.StringIO(_predictions(rows, paths, frames))))
+    assert [line["video"] for line in table] == [paths[video] for video, *_ in rows]
+    assert [int(line["label"]) for line in table] == [label for _, label, _ in rows]
+    assert sum(line["label"] == line["predicted"] for line in table) == pytest.approx(_top(rows, 1) * len(rows))
+    assert [float(line["label_probability"]) for line in table] == pytest.approx([p[label] for _, label, p in rows], abs=5e-7)
+    for (video, *_), line in zip(rows, table, strict=True):
+        assert [[int(frame) for frame in clip.split(" ")] for clip in line["frames"].split(";")] == frames[video]
+
+
+def test_what_an_interrupted_evaluation_saved_is_what_it_had():
+    found = Found([(3, [0.25, 0.75])], [(3, [[0, 2], [1, 3]])], [(4, "4.mp4: damaged")])
+    assert Found.of(json.loads(json.dumps(asdict(found)))) == found
 
 
 @pytest.mark.parametrize("knn", [None, 3])
