@@ -15,8 +15,10 @@ import numpy as np
 from vmae.errors import DataError
 
 if TYPE_CHECKING:
+    from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 MAX_KEPT_BYTES = 256 * 2**20  # of a file's packets, or of decoded pictures; beyond, they are read again
 MAX_SIDE_PX = 8192  # a damaged header can promise pictures that no memory holds
@@ -33,6 +35,30 @@ def check_count(path: Path | str, count: int, promised: int) -> None:
     """Raise DataError if clearly fewer frames came than the file says it has (0: it does not say)."""
     if count < 0.98 * promised - 1:  # packed frames of old avi files are counted and hold no picture
         raise DataError(f"{path}: {count} of {promised} frames can be decoded; the file is damaged")
+
+
+def pictures_of(path: Path | str, container: "InputContainer", stream: "VideoStream") -> Iterator["VideoFrame"]:
+    """Yield a video's pictures from first to last; DataError at the end if clearly fewer came than the file says it shows."""
+    count = num_shown = num_hidden = 0
+    for packet in container.demux(stream):
+        num_hidden += packet.is_discard
+        num_shown += packet.size > 0 and not packet.is_discard
+        for picture in packet.decode():
+            count += 1
+            yield picture
+    check_count(path, count, _promised(container, stream, num_shown if num_hidden else None))
+
+
+def _promised(container: "InputContainer", stream: "VideoStream", num_shown: int | None) -> int:
+    """Return the frames that a file says it shows, 0 if it does not say.
+
+    An mp4 that was cut without coding it anew (`ffmpeg -ss -c copy`, a phone's trimming) holds pictures that its edit list hides,
+    and counts them in its header: the length of what is shown tells, and the packets, `num_shown`, where some are marked hidden.
+    """
+    promised: int = stream.frames
+    if "mov" in container.format.name and stream.duration and stream.time_base and stream.average_rate:
+        promised = min(promised, round(stream.duration * stream.time_base * stream.average_rate))
+    return promised if num_shown is None else min(promised, num_shown)
 
 
 class Reader(Protocol):
@@ -240,7 +266,6 @@ class PyavReader:
             count += 1
             if count * picture.width * picture.height * 3 // 2 <= MAX_KEPT_BYTES:
                 kept.append(picture)
-        check_count(self._path, count, self._stream.frames)
         self._pictures = kept if len(kept) == count else None
         return count
 
@@ -265,7 +290,7 @@ class PyavReader:
 
     def _from_start(self) -> Iterator["VideoFrame"]:
         self._open()
-        yield from self._container.decode(self._stream)
+        yield from pictures_of(self._path, self._container, self._stream)
 
     def _rgb(self, picture: "VideoFrame") -> np.ndarray:
         image: np.ndarray = self._reformatter.reformat(picture, format="rgb24").to_ndarray()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.decoders import MAX_SIDE_PX, check_count
+from vmae.data.decoders import MAX_SIDE_PX, pictures_of
 from vmae.data.manifest import Manifest, ancestors, beside, read_manifest
 from vmae.data.quarantine import Quarantined, read_quarantine, write_quarantine
 from vmae.data.video import backend_version, read_clips, resolve_backend
@@ -25,6 +25,7 @@ from vmae.files import write_atomic
 from vmae.runtime import num_cpus
 
 if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
     from rich.progress import Progress
 
 SECONDS_PER_VIDEO = 120.0
@@ -77,10 +78,10 @@ def examine(path: str, backend: str) -> dict[str, Any]:
                 raise DataError(f"{path}: {width} x {height} px; at most {MAX_SIDE_PX} on a side are read")
             stream.thread_type = "NONE"
             count, end_s = 0, 0.0
-            for frame in container.decode(stream):
+            fps = float(stream.average_rate or 0)
+            for frame in pictures_of(path, container, stream):
                 count += 1
-                end_s = frame.time or end_s
-            fps, promised = float(stream.average_rate or 0), stream.frames
+                end_s = end_s if frame.time is None else frame.time + (_length_s(frame) or (fps and 1 / fps))
             length_s = float((stream.duration or 0) * (stream.time_base or 0))
             if not length_s and len(container.streams) == 1:  # webm says it only of the whole, which sound may outlast
                 length_s = (container.duration or 0) / av.time_base
@@ -88,11 +89,16 @@ def examine(path: str, backend: str) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be decoded: {error.strerror}") from None
     if not count:
         raise DataError(f"{path}: no frame can be decoded")
-    check_count(path, count, promised)
-    if fps and end_s + 1 / fps < 0.9 * length_s - 0.5:
+    if fps and end_s < 0.9 * length_s - 0.5:
         raise DataError(f"{path}: frames end at {end_s:.1f} of {length_s:.1f} s; the file is damaged")
     read_clips(Path(path), lambda length: np.array([[0, length - 1]]), backend)
     return {"frames": count, "fps": fps, "width": width, "height": height}
+
+
+def _length_s(frame: "VideoFrame") -> float:
+    """Return for how long a frame is shown, 0 where the file does not say: the last may stand for seconds."""
+    duration = getattr(frame, "duration", 0)  # not in older PyAV
+    return float(duration * frame.time_base) if duration and frame.time_base else 0.0
 
 
 def scan(

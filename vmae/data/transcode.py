@@ -18,7 +18,7 @@ import av
 import numpy as np
 
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.decoders import check_count
+from vmae.data.decoders import pictures_of
 from vmae.data.made import Made, begin, finish, source_of
 from vmae.data.manifest import About, Manifest, VideoRow, beside, read_manifest
 from vmae.data.pack import short_side
@@ -215,15 +215,13 @@ def _pictures(source: Path) -> Generator[tuple[av.VideoFrame, Fraction]]:
                 raise DataError(f"{source}: no video stream")
             stream = container.streams.video[0]
             stream.thread_type = "NONE"
-            for picture in container.decode(stream):
+            for picture in pictures_of(source, container, stream):
                 yield _upright(picture), stream.average_rate or Fraction(25)
                 count += 1
-            promised = stream.frames
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{source}: cannot be decoded: {error.strerror}") from None
     if not count:
         raise DataError(f"{source}: no frame can be decoded")
-    check_count(source, count, promised)
 
 
 def _upright(picture: av.VideoFrame) -> av.VideoFrame:
