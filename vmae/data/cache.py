@@ -15,7 +15,7 @@ import numpy as np
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.video import backend_version, read_video
 from vmae.errors import DataError
-from vmae.files import write_atomic
+from vmae.files import UNREADABLE, write_atomic
 from vmae.runtime import num_cpus
 
 
@@ -52,16 +52,16 @@ def build_cache(
     """Open the cache `key`, decoding it first if it is not there; of several processes one decodes, the others wait.
 
     Unreadable videos, and those on which a decoder hangs for `timeout_s` or dies, do not stop it: they are listed with their
-    reason in `bad`. A cache with a video of the latter kind is made again by who did not wait for it to be made. Raises DataError
-    if none can be read or two differ in shape.
+    reason in `bad`. A cache with a video of the latter kind is made again by who did not wait for it to be made, and so is one that
+    was cut since. Raises DataError if none can be read, two differ in shape, or the disk is too small.
     """
     array_file, info_file = folder / f"{key}.npy", folder / f"{key}.json"
-    before = _stamp(info_file)
+    before = _stamp(array_file, info_file)
     if before is None or _read_info(info_file)[1]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _lock(folder / f"{key}.building"):
-                if _stamp(info_file) == before:
+                if _stamp(array_file, info_file) == before:
                     with DeadlinePool(min(num_workers or num_cpus(), len(paths))) as pool:
                         _decode_all(array_file, info_file, paths, backend, _Decoding(pool, timeout_s, progress))
         except OSError as error:
@@ -69,8 +69,14 @@ def build_cache(
     return Cache(np.load(array_file, mmap_mode="r"), *_read_info(info_file))
 
 
-def _stamp(file: Path) -> int | None:
-    return file.stat().st_mtime_ns if file.exists() else None
+def _stamp(array_file: Path, info_file: Path) -> int | None:
+    """Return what differs once a cache was made again, None where none is there or it was cut since."""
+    try:
+        np.load(array_file, mmap_mode="r")
+        _read_info(info_file)
+        return info_file.stat().st_mtime_ns
+    except UNREADABLE:
+        return None
 
 
 def _read_info(file: Path) -> tuple[dict[int, str], frozenset[int]]:
@@ -97,9 +103,11 @@ def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backen
     late: list[int] = []
     shape = _first_shape(paths, backend, how)
     temporary = array_file.with_suffix(f".{os.getpid()}.tmp")
-    frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), *shape))
+    for left in array_file.parent.glob(f"{array_file.stem}.*.tmp"):  # by one that was killed, for who holds the lock is alone
+        left.unlink(missing_ok=True)
     decode = functools.partial(_decode_into, str(temporary), shape, backend)
     try:
+        frames = _reserve(temporary, (len(paths), *shape))
         with Progress(disable=not how.progress) as bar:
             shown = bar.add_task(f"decoding {len(paths)} videos once", total=len(paths))
             for (video, path), found in how.pool.run(decode, enumerate(paths), how.timeout_s):
@@ -119,6 +127,18 @@ def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backen
         temporary.unlink(missing_ok=True)
     info = {"backend": backend_version(backend), "shape": [len(paths), *shape], "bad": bad, "late": late}
     write_atomic(info_file, (json.dumps(info, indent=1) + "\n").encode())
+
+
+def _reserve(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a new array in a file whose bytes are really there: on a disk that fills up later, writing to a map ends a process.
+
+    Raises OSError where the disk is too small.
+    """
+    frames: np.ndarray = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    return frames
 
 
 def _first_shape(paths: Sequence[Path], backend: str, how: _Decoding) -> tuple[int, ...]:
