@@ -12,7 +12,8 @@ import numpy as np
 from typer.testing import CliRunner
 
 from vmae.__main__ import app
-from vmae.data.listing import VideoFiles, files_among, prepare
+from vmae.data.listing import files_among, prepare
+from vmae.data.lookup import VideoFiles
 from vmae.data.make import encode
 from vmae.data.official import read_official
 from vmae.errors import DataError

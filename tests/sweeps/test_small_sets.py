@@ -11,7 +11,8 @@ from sweeps import registry
 from sweeps.__main__ import app
 from sweeps.scales import LISTS
 from vmae.config import PretrainRun
-from vmae.data.listing import VideoFiles, files_among, prepare
+from vmae.data.listing import files_among, prepare
+from vmae.data.lookup import VideoFiles
 from vmae.data.official import read_official
 from vmae.study import make_plan
 

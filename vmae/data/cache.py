@@ -52,8 +52,8 @@ def build_cache(
     """Open the cache `key`, decoding it first if it is not there; of several processes one decodes, the others wait.
 
     Unreadable videos, and those on which a decoder hangs for `timeout_s` or dies, do not stop it: they are listed with their
-    reason in `bad`. A cache with a video of the latter kind is made again by who did not wait for it to be made, and so is one that
-    was cut since. Raises DataError if none can be read, two differ in shape, or the disk is too small.
+    reason in `bad`. A cache with a video of the latter kind is made again by who did not wait for it to be made, and one that was
+    cut since by anybody. Raises DataError if none can be read, two differ in shape, or the disk is too small.
     """
     array_file, info_file = folder / f"{key}.npy", folder / f"{key}.json"
     before = _stamp(array_file, info_file)
@@ -129,12 +129,12 @@ def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backen
     write_atomic(info_file, (json.dumps(info, indent=1) + "\n").encode())
 
 
-def _reserve(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _reserve(file: Path, shape: tuple[int, ...]) -> np.memmap:
     """Return a new array in a file whose bytes are really there: on a disk that fills up later, writing to a map ends a process.
 
     Raises OSError where the disk is too small.
     """
-    frames: np.ndarray = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    frames: np.memmap = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with file.open("r+b") as opened:
             os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from vmae.data.foreign import FORMATS, SPLIT_WORDS, read_foreign
-from vmae.data.listing import ENDINGS, Listing, Prepared, VideoFiles, files_among, prepare, subset_list
+from vmae.data.listing import Listing, Prepared, files_among, prepare, subset_list
+from vmae.data.lookup import ENDINGS, VideoFiles
 from vmae.data.manifest import Manifest, beside
 from vmae.data.official import read_official
 from vmae.data.quarantine import Quarantined
@@ -92,7 +93,7 @@ def _write(
     holdout, heldout, seed = drawn
     if not out.name or out.is_dir():
         raise DataError(f"--out {str(out)!r} is a folder; give the list's name, for example {out / 'mine.csv'}")
-    videos = VideoFiles(root, ending or ENDINGS)
+    videos = VideoFiles(root, ending or ENDINGS, progress=True)
     made = prepare(listing, videos, out, skip_absent=skip_absent, holdout=holdout, heldout=heldout, seed=seed)
     _tell(made)
 

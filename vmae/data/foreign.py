@@ -15,7 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vmae.data.listing import ENDINGS, Entry, Listing, lines_of, without_ending
+from vmae.data.listing import Listing, lines_of
+from vmae.data.lookup import ENDINGS, Entry, without_ending
 from vmae.data.manifest import beside, read_manifest
 from vmae.errors import DataError, near
 

@@ -1,37 +1,19 @@
 """From lists as others publish them to a manifest of ours: what is listed, where the files lie, what must hold."""
 
 import os
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from posixpath import commonpath
+from typing import Any
 
+from vmae.data.lookup import Entry, VideoFiles, without_ending
 from vmae.data.manifest import About, Manifest, VideoRow, list_sha256, read_manifest, write_about, write_manifest
 from vmae.data.subset import group_order, subset
 from vmae.errors import DataError
 from vmae.files import file_sha256
-
-ENDINGS = ("3gp", "avi", "flv", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A video as a foreign list names it.
-
-    Args:
-        names: what its path may be, without an ending; folders above it may be left out.
-        where: file and line.
-        group: of videos that were cut from one recording, which a hold-out must not tear apart; empty: stands for itself.
-    """
-
-    names: tuple[str, ...]
-    label: int | None
-    split: str
-    where: str
-    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,60 +67,6 @@ def files_among(places: Iterable[Path]) -> list[Path]:
     return found
 
 
-def without_ending(name: str) -> str:
-    """Return a path without a video's ending, with / between folders, composed as NFC (a Mac's disk may hold NFD)."""
-    name = unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
-    stem, dot, ending = name.rpartition(".")
-    return stem if dot and ending.lower() in ENDINGS else name
-
-
-class VideoFiles:
-    """The video files below a folder, found by what lists call them."""
-
-    def __init__(self, root: Path, endings: Sequence[str] = ENDINGS) -> None:
-        if not root.is_dir():
-            raise DataError(f"no folder {root}")
-        self.root = root.absolute()
-        self.by_stem: dict[str, list[str]] = defaultdict(list)
-        kept = tuple(f".{ending.lower().lstrip('.')}" for ending in endings)
-        visited: set[str] = set()
-        for folder, subfolders, files in os.walk(self.root, followlinks=True):
-            real = os.path.realpath(folder)
-            subfolders[:] = [] if real in visited else sorted(subfolders)  # links may form a ring
-            if real in visited:
-                continue
-            visited.add(real)
-            inner = PurePosixPath(Path(folder).relative_to(self.root).as_posix())
-            for name in sorted(files):
-                if name.lower().endswith(kept):
-                    self.by_stem[without_ending(name)].append(str(inner / name))
-        if not self.by_stem:
-            raise DataError(f"no video below {root}; looked for {', '.join(kept)}")
-
-    def find(self, entry: Entry) -> str | None:
-        """Return the path below the root of the one file that an entry can mean; DataError if there are several."""
-        for name in map(without_ending, entry.names):
-            files = self.by_stem.get(name.rpartition("/")[2], [])
-            bare = {file: without_ending(file) for file in files}
-            found = [file for file in files if bare[file] == name] or [f for f in files if f"/{bare[f]}".endswith(f"/{name}")]
-            if len(found) > 1:
-                raise DataError(
-                    f"{entry.where}: {name!r} may be {found[0]} or {found[1]} below {self.root}; "
-                    "remove one, or give --root or --ending so that one is left"
-                )
-            if found:
-                return _utf8(found[0], entry)
-        return None
-
-
-def _utf8(path: str, entry: Entry) -> str:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        raise DataError(f"{entry.where}: the file's name is not UTF-8 on disk, rename it: {os.fsencode(path)!r}") from None
-    return path
-
-
 def prepare(
     listing: Listing,
     videos: VideoFiles,
@@ -162,18 +90,18 @@ def prepare(
         DataError: labels outside the classes, videos in two splits or twice in one, videos that are not there.
     """
     _check_labels(listing)
-    found = [(entry, videos.find(entry)) for entry in listing.entries]
-    absent = [entry for entry, path in found if path is None]
+    found = list(videos.find_all(listing.entries))
+    absent = [entry for entry, _, stat in found if stat is None]
     if absent:
         _check_absent(listing, absent, videos.root, skip_absent)
-    present = [(entry, path) for entry, path in found if path is not None]
+    present = [(entry, path, stat) for entry, path, stat in found if stat is not None]
     _check_overlap(present)
-    base = _common_folder([path for _, path in present])
-    rows = [_row(entry, path, videos.root, base) for entry, path in present]
+    base = _common_folder([path for _, path, _ in present])
+    rows = [_row(entry, path, base, stat) for entry, path, stat in present]
     labelled = [row for row in rows if row.split != "pretrain"]
     taken = 0
     if holdout:
-        groups = {row.path: entry.group for row, (entry, _) in zip(rows, present, strict=True)}
+        groups = {row.path: entry.group for row, (entry, *_) in zip(rows, present, strict=True)}
         labelled, taken = _hold_out(labelled, groups, holdout, seed)
     unlabelled = [row for row in rows if row.split == "pretrain"] or [row for row in labelled if row.split == "train"]
     root, near = videos.root / base, out.absolute().parent
@@ -210,21 +138,25 @@ def _check_absent(listing: Listing, absent: Sequence[Entry], root: Path, skip_ab
         raise DataError(f"{counts} are not below {root}; {first}; --skip-absent leaves them out and records how many")
 
 
-def _check_overlap(present: Sequence[tuple[Entry, str]]) -> None:
-    """Refuse a video in two splits or twice in one; pre-training may use the videos of train."""
-    before: dict[str, list[Entry]] = defaultdict(list)
-    for entry, path in present:
-        before[path].append(entry)
-    several = [(path, entries) for path, entries in before.items() if len(entries) > 1]
-    across = [(path, entries) for path, entries in several if {entry.split for entry in entries} - {"train", "pretrain"}]
-    across = [(path, entries) for path, entries in across if len({entry.split for entry in entries}) > 1]
-    twice = [(path, entries) for path, entries in several if len({entry.split for entry in entries}) < len(entries)]
-    for clashes in (across, twice):
+def _check_overlap(present: Sequence[tuple[Entry, str, os.stat_result]]) -> None:
+    """Refuse a video in two splits, under whatever name, or listed twice in one; pre-training may use the videos of train."""
+    before: dict[Any, list[tuple[Entry, str]]] = defaultdict(list)
+    for entry, path, stat in present:
+        # Links lead to one file; some file systems number none.
+        file = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) if stat.st_ino else path
+        before[file].append((entry, path))
+    across, twice = [], []
+    for found in before.values():
+        splits = {entry.split for entry, _ in found}
+        if len(splits) > 1 and splits - {"train", "pretrain"}:
+            across.append(found)
+        elif len({(entry.split, path) for entry, path in found}) < len(found):
+            twice.append(found)
+    for clashes, kind in ((across, "in more than one split"), (twice, "more than once")):
         if clashes:
-            path, entries = clashes[0]
-            places = " and ".join(f"{entry.split} ({entry.where})" for entry in entries)
-            kind = "in more than one split" if clashes is across else "more than once"
-            raise DataError(f"{len(clashes)} videos are listed {kind}; the first: {path!r} in {places}")
+            names = " and ".join(dict.fromkeys(repr(path) for _, path in clashes[0]))
+            places = " and ".join(f"{entry.split} ({entry.where})" for entry, _ in clashes[0])
+            raise DataError(f"{len(clashes)} videos are listed {kind}; the first: {names} in {places}")
 
 
 def _common_folder(paths: Sequence[str]) -> str:
@@ -232,9 +164,8 @@ def _common_folder(paths: Sequence[str]) -> str:
     return commonpath([str(PurePosixPath(path).parent) for path in paths]) or "."
 
 
-def _row(entry: Entry, path: str, root: Path, base: str) -> VideoRow:
+def _row(entry: Entry, path: str, base: str, stat: os.stat_result) -> VideoRow:
     inner = PurePosixPath(path).relative_to(base)
-    stat = (root / path).stat()
     facts = {"id": without_ending(entry.names[0]), "bytes": stat.st_size, "mtime": stat.st_mtime_ns}
     return VideoRow(str(inner), entry.label, entry.split, facts)
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vmae.data.listing import Entry, Listing, lines_of
+from vmae.data.listing import Listing, lines_of
+from vmae.data.lookup import Entry
 from vmae.errors import DataError, near
 
 SSV2_LISTS = {"train": "train", "test": "validation"}

@@ -32,7 +32,7 @@ def test_a_full_disk_is_said_before_a_video_is_decoded(paths, tmp_path, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.posix_fallocate", refuse)
-    with pytest.raises(DataError, match="cannot write the decoded cache in .*: No space left on device"):
+    with pytest.raises(DataError, match=r"cannot write the decoded cache in .*: No space left on device"):
         build(tmp_path / "cache", paths)
     assert not list((tmp_path / "cache").iterdir())
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from miniatures import command, put, write
 
 from vmae.data.foreign import read_foreign
-from vmae.data.listing import VideoFiles, prepare
+from vmae.data.listing import prepare
+from vmae.data.lookup import VideoFiles
 from vmae.data.manifest import read_manifest
 from vmae.errors import DataError
 

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from miniatures import MAKE, command, prepared, put, write
 
-from vmae.data.listing import Entry, VideoFiles, files_among, prepare
+from vmae.data.listing import files_among, prepare
+from vmae.data.lookup import Entry, VideoFiles
 from vmae.data.manifest import read_manifest
 from vmae.data.official import read_official
 from vmae.data.subset import subset
