@@ -20,7 +20,7 @@ from vmae.data.lookup import ENDINGS, Entry, without_ending
 from vmae.data.manifest import beside, read_manifest
 from vmae.errors import DataError, near
 
-NUMBER = re.compile(r"(.+?)[ \t,;]+(-?\d+)")
+NUMBER = re.compile(r"(.+?)[ \t,;]+(-?\d{1,18})")
 FORMATS = ("videomae", "v2", "mae_st", "mmaction2", "csv", "folders")
 MAX_CLASSES = 100_000
 SPLIT_WORDS = {

@@ -175,6 +175,8 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
     if missing:
         header = text.partition("\n")[0].strip()[:80]
         raise DataError(f"{file}:1: no column {', '.join(missing)} in {header!r}; the header must be {','.join(COLUMNS)}")
+    if twice := [column for column in COLUMNS if list(reader.fieldnames or ()).count(column) > 1]:
+        raise DataError(f"{file}:1: {len(twice)} columns stand twice in the header, the first: {twice[0]}")
     rows: list[VideoRow] = []
     first_line: dict[str, int] = {}
     try:
@@ -210,7 +212,7 @@ def _row(
         if split in labelled_splits:
             raise DataError(f"{where}: {path!r} has no label, and split {split!r} needs one")
         return VideoRow(path, None, split, facts, line)
-    if not re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):  # int() takes 1_0 too
+    if not re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", text):  # int() takes 1_0 too
         raise DataError(f"{where}: label {text!r} of {path!r} is not an integer")
     label = int(text)
     if label < 0 or (num_classes is not None and label >= num_classes):

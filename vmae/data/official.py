@@ -64,7 +64,7 @@ def _without_brackets(template: str) -> str:
 def _json(file: Path, kind: type) -> Any:
     try:
         values = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read {file}: {error}") from None
     if not isinstance(values, kind) or not values:
         raise DataError(f"{file}: expected a JSON {kind.__name__} that is not empty, found {type(values).__name__}")
@@ -110,12 +110,12 @@ def _kinetics_rows(file: Path) -> list[tuple[str, str, tuple[str, ...], str]]:
             continue
         try:
             times = "_".join(f"{int(float(values[column])):06d}" for column in KINETICS_COLUMNS[1:])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(f"{where}: time_start and time_end must be seconds") from None
-        if not values.get("label") or not values["youtube_id"]:
-            raise DataError(f"{where}: {'label' if values['youtube_id'] else 'youtube_id'} is empty")
-        id_ = values["youtube_id"]
-        rows.append((values["label"], KINETICS_SPLITS[word], (f"{id_}_{times}", id_), where))
+        label, id_ = ((values.get(column) or "").strip() for column in ("label", "youtube_id"))
+        if not label or not id_:
+            raise DataError(f"{where}: {'label' if id_ else 'youtube_id'} is empty")
+        rows.append((label, KINETICS_SPLITS[word], (f"{id_}_{times}", id_), where))
     return rows
 
 
@@ -135,7 +135,7 @@ def ucf101(files: Sequence[Path], split_number: int) -> Listing:
     entries = []
     for split, file in lists.items():
         for where, line in lines_of(file):
-            match = re.fullmatch(r"(.+?)(?:\s+(\d+))?", line)
+            match = re.fullmatch(r"(.+?)(?:\s+(\d{1,9}))?", line)
             assert match, "a line that is not blank"
             name, label = match.groups()
             folder = name.partition("/")[0]

@@ -72,6 +72,7 @@ def test_v2s_pretraining_list_needs_no_labels(tmp_path):
         ("videomae", "a.mp4 -1", ":1: 'a.mp4 -1' has no label, and split 'train' needs one"),
         ("v2", "a.mp4 0 -1", ":1: 'a.mp4 0 -1' has no label, and split 'train' needs one"),
         ("videomea", "a.mp4 1", "--format 'videomea'. Did you mean 'videomae'"),
+        ("videomae", f"a.mp4 {'1' * 5000}", "has no label"),
         ("videomae", "", "no video is listed"),
     ],
 )

@@ -118,6 +118,15 @@ def test_kinetics_lists_without_splits_are_told_by_their_names(tmp_path):
     assert made.labelled.counts() == {"train": 6, "test": 3}
 
 
+def test_spaces_around_a_label_make_no_class_of_its_own(tmp_path):
+    _, lists = miniatures.k400(tmp_path)
+    before = read_official("k400", files_among([lists]))
+    edit(lists, "train.csv", lambda b: b.replace(b"zumba,", b" zumba ,", 1))
+    after = read_official("k400", files_among([lists]))
+    assert after.classes == before.classes
+    assert [entry.label for entry in after.entries] == [entry.label for entry in before.entries]
+
+
 def test_transcoded_files_stand_for_the_listed_ones(tmp_path):
     root, lists = miniatures.ucf101(tmp_path)
     for path in list(root.rglob("*.avi")):
@@ -199,8 +208,10 @@ def edit(lists, name, change):
         ("k400", "train.csv", lambda b: b.replace(b"youtube_id", b"id"), ":1: no column youtube_id"),
         ("k400", "train.csv", lambda b: b.replace(b",train,", b",trian,", 1), ":2: split 'trian'. Did you mean 'train'"),
         ("k400", "train.csv", lambda b: b.replace(b",0,10,", b",x,10,", 1), ":2: time_start and time_end must be seconds"),
+        ("k400", "train.csv", lambda b: b.replace(b",0,10,", b",inf,10,", 1), ":2: time_start and time_end must be seconds"),
         ("ssv2", "*train.json", lambda b: b.replace(b"[something]", b"[somethink]", 1), "template 'Approaching somethink with"),
         ("ssv2", "*train.json", lambda b: b[:-5], "cannot read"),
+        ("ssv2", "*train.json", lambda b: b"[" * 100_000, "cannot read"),
         ("ssv2", "*train.json", lambda b: b'{"id": 1}', "expected a JSON list"),
         ("ssv2", "*train.json", lambda b: b'[{"id": 1}]', "video 1: expected an object with id and template"),
         ("ssv2", "labels.json", lambda b: b.replace(b'"2"', b'"5"'), "labels of 3 classes must be 0 to 2, each once"),

@@ -110,6 +110,8 @@ def manifest_text(tmp_path, text, encoding="utf-8"):
         ("path,label,split\na.mp4,8,train\n", ":2: label 8 of 'a.mp4'; allowed: 0 to 7"),
         ("path,label,split\na.mp4,-1,test\n", ":2: label -1"),
         ("path,label,split\na.mp4,1,train\na.mp4,1,test\n", ":3: 'a.mp4' is listed already on line 2"),
+        ("path,label,split,label\na.mp4,1,train,2\n", ":1: 1 columns stand twice in the header, the first: label"),
+        (f"path,label,split\na.mp4,{'1' * 5000},train\n", ":2: label '111"),
         ("path,label,split\n,1,train\n", ":2: path is empty"),
         ("path,label,split\na.mp4,1,\n", ":2: split is empty"),
     ],
