@@ -5,8 +5,9 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     errors files sealed grid identity timms data.embedded sections config sizes recipe arms overrides study remarks results
     runtime allocation claim starts runs provenance cost cli
     random interrupt data.deadline data.manifest data.subset data.scene data.make
-    data.decoders data.video data.guarded data.sampling data.cache data.packed data.frames data.quarantine data.source
-    data.scan data.listing data.official data.foreign data.made data.pack data.transcode data.cli_lists data.cli_made data.cli
+    data.decoders data.video data.guarded data.sampling data.alone data.cache data.packed data.frames data.quarantine data.source
+    data.scan data.lookup data.listing data.official data.foreign data.made data.pack data.transcode
+    data.cli_lists data.cli_made data.cli
     model.masking model.cubes model.targets model.floors model.attention model.blocks model.queries model.autoencoder
     model.contrast model.classifier model.formats model.importing model.describe model.cli
     data.augment data.clips data.views data.demand
@@ -14,7 +15,7 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     train.training train.heldout train.pretrain train.contrast train.finetune train.evaluate
     bench bench_cli job __main__
 
-Nothing in the first five lines imports torch, so planning, status and reports stay light.
+Nothing in the first six lines imports torch, so planning, status and reports stay light.
 """
 
 __version__ = "0.1.0"

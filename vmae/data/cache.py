@@ -1,17 +1,16 @@
 """The decoded cache: every video of a list decoded once into one memory map, so that decoding is paid once."""
 
-import fcntl
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vmae.data.alone import alone
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.video import backend_version, read_video
 from vmae.errors import DataError
@@ -60,7 +59,7 @@ def build_cache(
     if before is None or _read_info(info_file)[1]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _lock(folder / f"{key}.building"):
+            with alone(folder / f"{key}.building"):
                 if _stamp(array_file, info_file) == before:
                     with DeadlinePool(min(num_workers or num_cpus(), len(paths))) as pool:
                         _decode_all(array_file, info_file, paths, backend, _Decoding(pool, timeout_s, progress))
@@ -166,21 +165,3 @@ def _decode_into(array_file: str, shape: tuple[int, ...], backend: str, task: tu
 @functools.lru_cache(maxsize=1)
 def _opened(array_file: str) -> np.ndarray:
     return np.lib.format.open_memmap(array_file, mode="r+")
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends; wait for another holder. Its file is there while it is held."""
-    while True:
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                is_there = path.stat().st_ino == os.fstat(file.fileno()).st_ino
-            except FileNotFoundError:
-                is_there = False
-            if is_there:
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)  # before others get it, who then see that it is gone
-                return

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from vmae.data.alone import alone_in, clear_away
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.made import Made, begin, finish, source_of
 from vmae.data.manifest import About, Manifest, VideoRow, read_manifest
@@ -122,7 +123,8 @@ def pack(
         progress: show a bar with time to go.
 
     Raises:
-        DataError: an unusable manifest, a folder that was begun with other settings or another list, none can be read.
+        DataError: an unusable manifest, a folder that was begun with other settings or another list, none can be read; another
+            call is writing there.
         Interrupted: by Ctrl-C; the same call goes on.
     """
     manifest = read_manifest(file)
@@ -134,10 +136,19 @@ def pack(
         "decoder": backend_version(resolve_backend(backend)),
         "pillow": version("pillow"),
     }
+    with alone_in(out, "packing to"):
+        return _pack(manifest, out, packing, made, (num_workers, timeout_s, backend, progress))
+
+
+def _pack(
+    manifest: Manifest, out: Path, packing: Packing, made: Mapping[str, Any], how: tuple[int | None, float, str, bool]
+) -> Manifest:
+    num_workers, timeout_s, backend, progress = how
     shards = out / "shards"
     begin(out, made, manifest)
+    clear_away(shards)
     _write_shards(manifest, shards, packing, functools.partial(_store, packing, backend), (num_workers, timeout_s, progress))
-    packed = out / file.name
+    packed = out / manifest.file.name
     named = [VideoRow(f"{packing.name}/{row.path}", row.label, row.split, row.facts) for row in manifest.rows]
     about = About(classes=manifest.about.classes, made=made, packed="shards")
     found = places(Manifest(packed, tuple(named), "", about))

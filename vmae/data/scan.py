@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vmae.data.alone import alone
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.decoders import MAX_SIDE_PX, pictures_of
 from vmae.data.manifest import Manifest, ancestors, beside, read_manifest
@@ -120,27 +121,48 @@ def scan(
         progress: show a bar with time to go.
 
     Raises:
-        DataError: an unusable manifest; Interrupted by Ctrl-C: the same call goes on.
+        DataError: an unusable manifest, another scan of it at work; Interrupted by Ctrl-C: the same call goes on.
     """
     manifest = read_manifest(file)
     if manifest.about.packed is not None:
         raise DataError(f"{file} lists packed frames: each was looked at when it was packed, and is checked when it is read")
-    backend = resolve_backend(backend)
-    decoder = backend_version(backend)
+    how = _How(num_workers or num_cpus(), timeout_s, resolve_backend(backend), again, look, progress)
+    try:
+        with alone(beside(file, "scan.lock"), f"another process is scanning {file}; wait for it"):
+            return _scan(manifest, how)
+    except OSError as error:
+        raise DataError(f"cannot write beside {file}: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class _How:
+    """The arguments of `scan`."""
+
+    num_workers: int
+    timeout_s: float
+    backend: str
+    again: bool
+    look: Callable[..., dict[str, Any]]
+    progress: bool
+
+
+def _scan(manifest: Manifest, how: _How) -> Scan:
+    file = manifest.file
+    decoder = backend_version(how.backend)
     journal = beside(file, "scan.part.jsonl")
     tables = [row for list_file in (*reversed(ancestors(manifest)), file) for row in read_scan(list_file)]
     known = {row.path: row for row in (*tables, *_read_journal(journal)) if row.decoder == decoder}
     doubted = {row.path for row in read_quarantine(file).values() if row.by == "training"}
     known = {path: row for path, row in known.items() if path not in doubted}
-    if again:
+    if how.again:
         known = {path: row for path, row in known.items() if not row.reason}
     seen: dict[str, Seen] = {}
     num_decoded = num_bad = 0
     try:
-        with _bar(progress) as bar, DeadlinePool(num_workers or num_cpus()) as pool, journal.open("a", encoding="utf-8") as notes:
+        with _bar(how.progress) as bar, DeadlinePool(how.num_workers) as pool, journal.open("a", encoding="utf-8") as notes:
             shown = bar.add_task(file.name, total=len(manifest.rows), bad=0)
             todo = _unseen(manifest, known, seen, decoder)
-            for task, result in pool.run(functools.partial(_look, look, backend), todo, timeout_s, RESULTS_AHEAD):
+            for task, result in pool.run(functools.partial(_look, how.look, how.backend), todo, how.timeout_s, RESULTS_AHEAD):
                 found = _judged(task, result)
                 seen[found.path] = found
                 num_decoded, num_bad = num_decoded + 1, num_bad + bool(found.reason)
@@ -151,8 +173,6 @@ def scan(
             bar.update(shown, completed=len(seen), bad=len(done.bad))
     except KeyboardInterrupt:
         raise Interrupted(f"Ctrl-C at video {len(seen)} of {len(manifest.rows)}") from None
-    except OSError as error:
-        raise DataError(f"cannot write {journal}: {error.strerror}") from None
     write_atomic(beside(file, "scan.csv"), _table(done.rows).encode("utf-8"))
     write_quarantine(file, [Quarantined(row.path, row.reason, "scan") for row in done.bad], replacing=("scan", "training"))
     journal.unlink()

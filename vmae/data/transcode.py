@@ -5,6 +5,7 @@ another hash. Frame i of the new file is frame i of the old one. Safe to interru
 """
 
 import functools
+import glob
 import itertools
 import json
 from collections.abc import Generator, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import av
 import numpy as np
 
+from vmae.data.alone import alone_in, clear_away
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.decoders import pictures_of
 from vmae.data.made import Made, begin, finish, source_of
@@ -83,7 +85,8 @@ def transcode(
         progress: show a bar with time to go.
 
     Raises:
-        DataError: an unusable manifest, a folder that was begun with other settings or another list, none can be read.
+        DataError: an unusable manifest, a folder that was begun with other settings or another list, none can be read; another
+            call is writing there.
         RunDirError: a new file cannot be written; no video is blamed for that.
         Interrupted: by Ctrl-C; the same call goes on.
     """
@@ -101,8 +104,14 @@ def transcode(
             f"{len(outside)} paths of {file} lead out of the folder that they are relative to, so out of {out} too; "
             f"the first: {outside[0]!r}; name a root in {beside(file, 'about.json').name} that all videos are below"
         )
-    begin(out, made, manifest)
-    found = dict(_encode_all(manifest, out, coding, (num_workers, timeout_s, progress)))
+    with alone_in(out, "transcoding to"):
+        begin(out, made, manifest)
+        clear_away(out / coding.name)
+        found = dict(_encode_all(manifest, out, coding, (num_workers, timeout_s, progress)))
+        return _finish(manifest, out, coding, made, found)
+
+
+def _finish(manifest: Manifest, out: Path, coding: Coding, made: dict[str, Any], found: dict[str, Any]) -> Manifest:
     rows = [
         VideoRow(f"{coding.name}/{row.path}.mp4", row.label, row.split, _facts(row, found[row.path])) for row in manifest.rows
     ]
@@ -142,7 +151,8 @@ def _encode_all(
                 if isinstance(result, Unwritten):
                     raise RunDirError(f"{result.reason}; {done} of {len(todo)} videos are transcoded, the same call goes on")
                 if isinstance(result, Blamed):
-                    target.unlink(missing_ok=True)
+                    for left in (target, *target.parent.glob(f".{glob.escape(target.name)}.*.tmp")):  # by one that was killed
+                        left.unlink(missing_ok=True)
                     yield path, result.reason.removeprefix(f"{source}: ")
                 else:
                     yield path, result

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmae.data.cache import _lock, build_cache, cache_key
+from vmae.data.alone import alone
+from vmae.data.cache import build_cache, cache_key
 from vmae.data.frames import open_frames
 from vmae.data.make import encode
 from vmae.data.manifest import VideoRow, check_files, list_sha256, read_manifest, write_manifest
@@ -229,7 +230,7 @@ def test_two_builders_at_once_make_one_cache(listed, tmp_path):
 
 
 def _hold(path, began, seconds):
-    with _lock(path):
+    with alone(path):
         began.set()
         time.sleep(seconds)
 
@@ -257,7 +258,7 @@ def test_the_lock_is_held_by_one_at_a_time_whoever_died_before(tmp_path):
 
     def hold():
         for _ in range(20):
-            with _lock(lock):
+            with alone(lock):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.001)
