@@ -5,8 +5,8 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     errors files sealed grid identity timms data.embedded sections config sizes recipe arms overrides study remarks results
     runtime allocation claim starts runs provenance cost cli
     random interrupt data.deadline data.manifest data.subset data.scene data.make
-    data.decoders data.video data.guarded data.sampling data.alone data.cache data.packed data.frames data.quarantine data.source
-    data.scan data.lookup data.listing data.official data.foreign data.made data.pack data.transcode
+    data.decoders data.video data.guarded data.sampling data.alone data.cache data.packed data.frames data.quarantine
+    data.noted data.source data.scan data.lookup data.listing data.official data.foreign data.made data.pack data.transcode
     data.cli_lists data.cli_made data.cli
     model.masking model.cubes model.targets model.floors model.attention model.blocks model.queries model.autoencoder
     model.contrast model.classifier model.formats model.importing model.describe model.cli

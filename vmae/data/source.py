@@ -1,11 +1,13 @@
 """The data of a run: its manifest, checked against the config, its frames, its labels. No torch, so submit can check too."""
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmae.data.embedded import DOMAINS, is_embedded, manifest_file
 from vmae.data.frames import CachedFrames, FrameSource, PartOfFrames, open_frames
 from vmae.data.manifest import Manifest, VideoRow, beside, check_files, list_sha256, read_manifest
+from vmae.data.noted import remember, remembered
 from vmae.data.quarantine import WithoutQuarantined, quarantine_late, reasons_of
 from vmae.data.subset import subset
 from vmae.errors import DataError
@@ -14,6 +16,7 @@ from vmae.sections import EmbeddedSet, ListedSet, SubsetConfig
 
 LABELLED_SPLITS = ("train", "holdout", "test")
 TRAINING_SPLITS = ("pretrain", "train")
+LONG = 10_000  # videos of a list that takes longer to read than all else a plan does
 MAX_LOOKED_AT = 5_000  # files of a split before any job exists: a second or two on a network file system
 
 
@@ -40,16 +43,22 @@ def manifest_of(data: EmbeddedSet | ListedSet, runtime: RuntimeConfig) -> Manife
 
 
 def listed_set(file: Path, name: str, num_classes: int | None = None) -> ListedSet:
-    """Return the config of the videos that a manifest lists now; `num_classes` None: for pre-training only."""
-    labelled = LABELLED_SPLITS if num_classes else ()
-    manifest = read_manifest(file.absolute(), num_classes=num_classes, labelled_splits=labelled)
-    return ListedSet(
-        name=name,
-        list_sha256=manifest.list_sha256,
-        num_classes=num_classes,
-        manifest=str(manifest.file),
-        counts=manifest.counts(),
-    )
+    """Return the config of the videos that a manifest lists now; `num_classes` None: for pre-training only.
+
+    What was found of a long list is noted beside it, so that not every command reads it again; a run does.
+    """
+    file = file.absolute()
+    sha256, counts = remembered(file, num_classes) or _read(file, num_classes)
+    return ListedSet(name=name, list_sha256=sha256, num_classes=num_classes, manifest=str(file), counts=counts)
+
+
+def _read(file: Path, num_classes: int | None) -> tuple[str, dict[str, int]]:
+    began_ns = time.time_ns()
+    manifest = read_manifest(file, num_classes=num_classes, labelled_splits=LABELLED_SPLITS if num_classes else ())
+    found = manifest.list_sha256, manifest.counts()
+    if len(manifest.rows) >= LONG:
+        remember(file, num_classes, began_ns, *found)
+    return found
 
 
 def frames_of(manifest: Manifest, split: str, runtime: RuntimeConfig) -> FrameSource:
