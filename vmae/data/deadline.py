@@ -24,6 +24,8 @@ from vmae.interrupt import STOP_SIGNALS
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 TICK_S = 0.2
+DISK_S = 300.0  # in which a disk may not answer, on top of a deadline: it says nothing about a file
+PROC = Path("/proc")  # on Linux
 START_S = 300.0  # a cold network file system can take minutes to hand over a decoder's libraries
 # As multiprocessing spawns (search path, main module), but allowed in a daemon too, which a loader's worker is.
 BOOT = "from multiprocessing import connection, spawn; c = connection.Connection({}); spawn.prepare(c.recv()); c.recv()(c)"
@@ -73,7 +75,8 @@ class DeadlinePool:
         Args:
             function: one that a new process can import, or a partial of one.
             items: read as they are needed.
-            timeout_s: seconds a call may take. A new process's imports do not count, nor time in which this process was stopped.
+            timeout_s: seconds a call may take. A new process's imports do not count, nor time in which this process was stopped,
+                nor, up to DISK_S, in which the disk does not answer.
             ahead: items begun beyond the first unfinished one, which bounds what waits in memory; None: 4 per process.
 
         Raises:
@@ -150,7 +153,8 @@ class _Worker:
         self.connection.send(about)
         self.connection.send(_serve)
         self.packed, self.num_answers = b"", 0
-        self.has_begun, self.is_alive, self.spent_s, self.seen_s = False, True, 0.0, 0.0
+        self.has_begun, self.is_alive = False, True
+        self.spent_s = self.disk_s = self.seen_s = 0.0
 
     def ask(self, packed: bytes, item: object, timeout_s: float) -> None:
         """Hand over an item, and the function if it is another than before; OSError if the process is gone."""
@@ -158,13 +162,20 @@ class _Worker:
             self.connection.send(packed)
             self.packed = packed
         self.connection.send((item, timeout_s))
-        self.has_begun, self.spent_s, self.seen_s = False, 0.0, time.monotonic()
+        self.has_begun, self.spent_s, self.disk_s, self.seen_s = False, 0.0, 0.0, time.monotonic()
 
     def is_late(self, timeout_s: float) -> bool:
-        """Return whether the present call has had its time; a long step of the clock is one in which the caller was stopped."""
+        """Return whether the present call has had its time; a long step of the clock is one in which the caller was stopped.
+
+        Waiting for a disk is not counted, unless it takes minutes: while a file server is away, every file would be blamed.
+        """
         now = time.monotonic()
-        self.spent_s += min(now - self.seen_s, 5 * TICK_S)
+        step_s = min(now - self.seen_s, 5 * TICK_S)
         self.seen_s = now
+        if self.disk_s < DISK_S and _waits_for_disk(self.process.pid):
+            self.disk_s += step_s
+        else:
+            self.spent_s += step_s
         return self.spent_s > (timeout_s if self.has_begun else START_S)
 
     def kill(self) -> int:
@@ -173,6 +184,14 @@ class _Worker:
         self.process.kill()
         self.connection.close()
         return self.process.wait()
+
+
+def _waits_for_disk(pid: int) -> bool:
+    """Return whether a process is in a read that the disk or file server has not answered yet (state D)."""
+    try:
+        return (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"D"
+    except (OSError, IndexError):  # no Linux, or it is gone
+        return False
 
 
 def _answers(running: dict[int, _Worker], timeout_s: float) -> dict[int, Any]:

@@ -14,6 +14,7 @@ from helpers import ROOT, clean_environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmae.data import deadline
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.errors import DataError
 from vmae.interrupt import STOP_SIGNALS
@@ -146,6 +147,27 @@ def test_time_in_which_the_caller_was_stopped_does_not_count(pool):
 def _in_a_daemon(queue):
     with DeadlinePool(1) as pool:
         queue.put([word for word, _ in pool.run(act, ["a"], 60.0)])
+
+
+def test_a_disk_that_does_not_answer_is_no_fault_of_a_file_unless_it_takes_minutes(monkeypatch):
+    monkeypatch.setattr(deadline, "_waits_for_disk", lambda pid: True)
+    with DeadlinePool(1) as pool:
+        assert list(pool.run(time.sleep, [1.5], 0.5)) == [(1.5, None)]
+        monkeypatch.setattr(deadline, "DISK_S", 0.5)
+        assert list(pool.run(time.sleep, [600], 0.5)) == [
+            (600, Blamed("deadline", "not done after 0.5 s; its process was killed"))
+        ]
+
+
+@pytest.mark.parametrize(
+    ("stat", "waits"), [("7 (a) R) D 1 2", True), ("7 (D) S 1 2", False), ("7 (a) R 1 D", False), ("", False)]
+)
+def test_who_waits_for_a_disk_is_told_by_the_kernel(tmp_path, monkeypatch, stat, waits):
+    monkeypatch.setattr(deadline, "PROC", tmp_path)
+    assert not deadline._waits_for_disk(7)
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text(stat)
+    assert deadline._waits_for_disk(7) == waits
 
 
 def test_a_daemon_may_have_one():
