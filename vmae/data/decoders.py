@@ -209,6 +209,8 @@ class PyavReader:
             image = self._rgb(picture)
             if frames is None:
                 frames = place((len(numbers), *image.shape))
+            if image.shape != frames.shape[1:]:  # of one pixel a row or column would be spread over the frame
+                raise DataError(f"{self._path}: cannot be decoded: frames of {frames.shape[1:3]} and of {image.shape[:2]} px")
             frames[bisect.bisect_left(numbers, number)] = image
             found += 1
             if found == len(numbers):

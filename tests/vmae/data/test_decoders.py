@@ -252,6 +252,27 @@ def test_a_width_that_decord_cannot_read_is_read_by_pyav(tmp_path):
     np.testing.assert_array_equal(read_video(path, "auto"), in_order(path))
 
 
+@pytest.mark.parametrize("second", [(64, 64), (1, 1)])
+def test_frames_of_another_size_are_named_and_never_spread(tmp_path, second):
+    paths = [tmp_path / "0.mkv", tmp_path / "1.mkv"]
+    for path, (height, width) in zip(paths, ((48, 64), second), strict=True):
+        write_video(path, scene(4, 64, 64)[:, :height, :width], "ffv1", {})
+    with pytest.raises(DataError, match=r"frames of \(48, 64\) and of"):
+        Mixed(paths).read([0, 5], lambda shape: np.empty(shape, np.uint8))
+
+
+class Mixed(PyavReader):
+    """The frames of several files, one after the other."""
+
+    def __init__(self, paths):
+        self.paths = paths
+        super().__init__(paths[0])
+
+    def _wanted(self, numbers):
+        pictures = itertools.chain.from_iterable(PyavReader(path)._from_start() for path in self.paths)
+        yield from ((number, picture) for number, picture in enumerate(pictures) if number in numbers)
+
+
 def test_files_are_closed_once_read(files):
     import gc
     from pathlib import Path
