@@ -86,6 +86,8 @@ def requeue() -> bool:
             print(f"not requeued: {said}", flush=True)
             if not re.search(f"{LOST_ANSWER}|{AWAY}", said, re.IGNORECASE):
                 return False
+    if state is None:
+        print("not requeued: squeue is not there or does not answer; the next submit, or watch, goes on", flush=True)
     return False
 
 

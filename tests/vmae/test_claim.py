@@ -127,7 +127,7 @@ def test_array_elements_are_jobs_of_their_own(monkeypatch):
     assert allocation.job_id() == "12_3"
 
 
-def test_only_a_job_at_work_is_requeued(monkeypatch):
+def test_only_a_job_at_work_is_requeued(monkeypatch, capsys):
     """A job that its user has cancelled would come back to life."""
     as_job(monkeypatch)
     asked = []
@@ -136,6 +136,7 @@ def test_only_a_job_at_work_is_requeued(monkeypatch):
     for state in ("COMPLETING", "CANCELLED", "", None):
         slurm_says(monkeypatch, state)
         assert not allocation.requeue()
+        assert ("squeue is not there" in capsys.readouterr().out) == (state is None), "as in a container"
     assert not asked
     slurm_says(monkeypatch, "RUNNING")
     assert allocation.requeue()
