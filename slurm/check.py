@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from slurm import control
@@ -24,29 +24,46 @@ def check_profile(profile: SlurmProfile, where: str, runs: Iterable[Run], pack: 
         store_root: where runs lie.
 
     Raises:
-        ConfigError: unknown partition, a time limit over the partition's, more GPUs or cores than a node has, a batch that the
-            ranks cannot share, runs of several tasks in a pack, a run root that the nodes do not see.
+        ConfigError: unknown partition, a time limit over the partition's, more GPUs or cores than a node has (of several
+            partitions: all of them), a batch that the ranks cannot share, runs of several tasks in a pack, a run root that the
+            nodes do not see.
         SchedulerError: SLURM is absent or does not answer.
     """
-    partition = _partition(profile, where)
+    known = control.partitions()
+    used: dict[str, control.Partition] = {}
     for stage, stage_runs in _by_stage(runs).items():
         given = profile.resources(stage)
-        _check_fits(given, partition, pack, f"profile {where}, {stage}")
+        named = _partitions(given, known, where)
+        _check_fits_one(given, named, pack, f"profile {where}, {stage}")
+        used |= {partition.name: partition for partition in named}
         for run in stage_runs:
             _check_shares(run, given, where)
-    _check_root(profile, partition, where, store_root)
+    for partition in used.values():
+        _check_root(profile, partition, where, store_root)
 
 
-def _partition(profile: SlurmProfile, where: str) -> control.Partition:
-    partitions = control.partitions()
-    if profile.partition is not None:
-        if profile.partition not in partitions:
-            raise ConfigError(f"profile {where}: no partition {profile.partition!r}{near(profile.partition, sorted(partitions))}")
-        return partitions[profile.partition]
-    default = next((partition for partition in partitions.values() if partition.is_default), None)
+def _partitions(given: Resources, known: Mapping[str, control.Partition], where: str) -> list[control.Partition]:
+    """Return the partitions that a run may start in: those it names, or the cluster's default."""
+    if given.partition is not None:
+        names = given.partition.split(",")
+        if unknown := [name for name in names if name not in known]:
+            raise ConfigError(f"profile {where}: no partition {unknown[0]!r}{near(unknown[0], sorted(known))}")
+        return [known[name] for name in names]
+    default = next((partition for partition in known.values() if partition.is_default), None)
     if default is None:
-        raise ConfigError(f"profile {where}: partition is not set and the cluster has no default; there: {', '.join(partitions)}")
-    return default
+        raise ConfigError(f"profile {where}: partition is not set and the cluster has no default; there: {', '.join(known)}")
+    return [default]
+
+
+def _check_fits_one(given: Resources, partitions: Iterable[control.Partition], pack: int, where: str) -> None:
+    """Raise the first partition's ConfigError where a run fits none: of several, SLURM starts it where it fits."""
+    refusals = []
+    for partition in partitions:
+        try:
+            return _check_fits(given, partition, pack, where)
+        except ConfigError as error:
+            refusals.append(error)
+    raise refusals[0]
 
 
 def _by_stage(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -57,8 +57,12 @@ class LocalProfile(Config):
 
 
 class Resources(Config):
-    """What one run gets. With GPUs there is one task (rank) per GPU, without there are `tasks_per_node`."""
+    """Where one run goes and what it gets. With GPUs there is one task (rank) per GPU, without there are `tasks_per_node`."""
 
+    partition: Annotated[Line, Field(description="or several with commas: whichever is free first")] | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
     nodes: Annotated[int, Field(ge=1)] = 1
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     tasks_per_node: Annotated[int, Field(ge=1, description="ranks per node where there are no GPUs")] = 1
@@ -86,6 +90,10 @@ class Resources(Config):
 class StageResources(Config):
     """What differs for one stage; null: as for the others."""
 
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
     nodes: Annotated[int, Field(ge=1)] | None = None
     gpus_per_node: Annotated[int, Field(ge=0)] | None = None
     tasks_per_node: Annotated[int, Field(ge=1)] | None = None
@@ -99,19 +107,20 @@ class SlurmProfile(Resources):
     """A SLURM cluster, or a part of one."""
 
     kind: Literal["slurm"]
-    partition: Line | None = None
-    account: Line | None = None
-    qos: Line | None = None
-    constraint: Line | None = None
     exclude: Annotated[Line, Field(description="nodes never to use")] | None = None
     requeue: Annotated[bool, Field(description="false where the cluster forbids it: the next submit resubmits")] = True
     max_submitted: Annotated[int, Field(ge=1, description="runs in the queue at a time; null: what SLURM allows")] | None = None
     shared_root: Annotated[bool, Field(description="true: I know that the nodes see the run root")] = False
-    setup: Annotated[tuple[str, ...], Field(description="shell lines before srun: module load, source, export")] = ()
+    setup: Annotated[
+        tuple[str, ...], Field(strict=False, description="shell lines before srun: module load, source, export; a toml array")
+    ] = ()
     python: (
         Annotated[str, Field(min_length=1, description="shell words that start Python, a container's too; null: this one")] | None
     ) = None
     sbatch: Annotated[dict[Line, Line], Field(description="further sbatch options, for example mail-type")] = Field(
+        default_factory=dict
+    )
+    srun: Annotated[dict[Line, Line], Field(description="further srun options, for example container-image")] = Field(
         default_factory=dict
     )
     stages: dict[Stage, StageResources] = Field(default_factory=dict)

@@ -47,12 +47,13 @@ def parameters(
     }
     # Of ranks, one that dies takes the others along; runs of a pack have nothing to do with each other.
     srun = [f"--cpus-per-task={given.cpus_per_task}", f"--kill-on-bad-exit={int(pack == 1)}"]
+    srun += [f"--{option}={value}" for option, value in profile.srun.items()]
     values = {
         "job_name": name,
-        "partition": profile.partition,
-        "account": profile.account,
-        "qos": profile.qos,
-        "constraint": profile.constraint,
+        "partition": given.partition,
+        "account": given.account,
+        "qos": given.qos,
+        "constraint": given.constraint,
         "exclude": profile.exclude,
         "time": given.time_min,
         "nodes": given.nodes,

@@ -4,18 +4,16 @@ import itertools
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm import check, control, script
+from slurm import control, script
 from slurm.cluster import Batch, SlurmLauncher, _levels
-from slurm.profile import SlurmProfile, load_profile
+from slurm.profile import SlurmProfile
 from slurm.snapshot import take_snapshot
 from sweeps.smoke import SWEEP
-from vmae.errors import ConfigError
 from vmae.results import Result, write_result
 from vmae.runs import Store
 from vmae.study import make_plan
@@ -131,6 +129,7 @@ def test_the_script_says_what_was_asked(tmp_path, srun_on_path):
         setup=("module load cuda",),
         python="apptainer exec --nv img.sif python",
         sbatch={"mail-type": "FAIL"},
+        srun={"container-mounts": "/a b:/c"},
     )
     ids = list(PLAN.runs)[:5]
     text = made.show(Batch(tuple((id_,) for id_ in ids), "pretrain", ("afterok:12_3",)))
@@ -154,6 +153,7 @@ def test_the_script_says_what_was_asked(tmp_path, srun_on_path):
     command = next(line for line in text.splitlines() if line.startswith("srun"))
     assert "--kill-on-bad-exit=1" in command
     assert "--cpus-per-task=6" in command
+    assert "'--container-mounts=/a b:/c'" in command
     assert "apptainer exec --nv img.sif python -u -m submitit.core._submit" in command
     assert text.index("module load cuda") < text.index("srun")
     alone = made.show(Batch(((ids[0],),), "pretrain", ()))
@@ -221,70 +221,3 @@ def test_a_snapshot_per_state_of_the_code(checkout, tmp_path):
     assert (untracked / "vmae" / "new.py").exists()
     assert "+A = 2" in (edited / "dirty.diff").read_text()
     assert json.loads((edited / "SNAPSHOT.json").read_text())["dirty"] is True
-
-
-def partition(**more):
-    fields = {"name": "gpu", "is_default": True, "max_time_min": 60, "cpus": 8, "mem_mb": 16384, "gpus": 2, "num_nodes": 2}
-    fields |= {"hosts": frozenset({"far1", "far2"})} | more
-    known = control.Partition.__dataclass_fields__
-    return control.Partition(**(fields | {name: None for name in known if name not in fields}))
-
-
-@pytest.mark.parametrize(
-    ("changes", "pack", "words"),
-    [
-        ({"partition": "gpus"}, 1, r"profile test: no partition 'gpus'. Did you mean 'gpu'"),
-        ({"gpus_per_node": 4}, 1, r"gpus_per_node = 4; a node of partition gpu has 2"),
-        ({}, 4, r"gpus_per_node = 1 x --pack 4; a node of partition gpu has 2"),
-        ({"gpus_per_node": 2}, 2, r"--pack 2 needs runs of one task; this profile gives each run 2"),
-        ({"cpus_per_task": 9}, 1, r"9 cores per node .* has 8"),
-        ({"mem_gb": 20.0}, 1, r"mem_gb = 20.0; .* has 16.0"),
-        ({"nodes": 3}, 1, r"nodes = 3; partition gpu has 2"),
-        ({"time": "2:00:00"}, 1, r"time = '2:00:00'; partition gpu allows .*1:00:00 at most"),
-        ({"gpus_per_node": 0, "tasks_per_node": 3}, 1, r"batch_size = 16 is not divisible by the 3 tasks"),
-    ],
-)
-def test_what_the_cluster_cannot_do_is_refused_before_any_job(changes, pack, words, monkeypatch, tmp_path):
-    monkeypatch.setattr(control, "partitions", lambda: {"gpu": partition()})
-    profile = replace_fields(PROFILE, **({"shared_root": True} | changes))
-    with pytest.raises(ConfigError, match=words):
-        check.check_profile(profile, "test", PLAN.runs.values(), pack, tmp_path)
-
-
-def test_a_root_that_the_nodes_do_not_see_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(control, "partitions", lambda: {"gpu": partition()})
-    monkeypatch.setattr(check, "file_system", lambda path: "ext4")
-    with pytest.raises(ConfigError, match=r"file system of this machine alone \(ext4\).*shared_root = true"):
-        check.check_profile(PROFILE, "test", PLAN.runs.values(), 1, tmp_path)
-    monkeypatch.setattr(check, "file_system", lambda path: "nfs4")
-    check.check_profile(PROFILE, "test", PLAN.runs.values(), 1, tmp_path)
-
-
-def test_the_file_system_of_a_path():
-    assert check.file_system(Path("/proc/self")) == "proc"
-    assert check.file_system(Path("/")) != ""
-
-
-def test_stages_may_have_resources_of_their_own():
-    profile = load_profile("multinode")
-    assert profile.resources("pretrain").num_ranks == 64
-    assert profile.resources("finetune").num_ranks == 8
-    assert profile.resources("evaluate").num_ranks == 1
-    assert profile.resources("evaluate").cpus_per_task == profile.cpus_per_task
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('kind = "slurm"\ntime = "soon"', r"time.*'soon'"),
-        ('kind = "slurm"\ngpu_per_node = 2', r"gpu_per_node: unknown key. Did you mean 'gpus_per_node'"),
-        ('kind = "slurm"\n[stages.train]\nnodes = 1', r"stages\.train"),
-        ('kind = "slurm"\n[stages.finetune]\nnode = 1', r"unknown key. Did you mean 'nodes'"),
-        ('kind = "slurm"\n[stages.finetune]\ntime = "x"', r"stages\.finetune\.time.*'x'"),
-    ],
-)
-def test_a_bad_slurm_profile_names_file_and_field(text, words, tmp_path):
-    (tmp_path / "bad.toml").write_text(text)
-    with pytest.raises(ConfigError, match=words) as caught:
-        load_profile(str(tmp_path / "bad.toml"))
-    assert "bad.toml" in str(caught.value)
