@@ -2,7 +2,7 @@
 
 import csv
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,22 @@ def lookup(row: Mapping[str, Any] | None, dataset: str) -> PaperValue | None:
     """
     if not row:
         return None
-    tables = {table for table, *_ in paper_values()}
-    if row["table"] not in tables:
-        raise ResultsError(f"analysis/paper.csv has no table {row['table']!r}{near(row['table'], sorted(tables))}")
+    _check(row["table"], {table for table, *_ in paper_values()}, "table")
     return paper_values().get((row["table"], row["case"], row["dataset"].format(dataset), row["metric"]))
+
+
+def check_row(table: str, case: str) -> None:
+    """Raise ResultsError for a table, or a case of it, that is not in paper.csv on any data set: mistyped, or yet to be added."""
+    cases: dict[str, set[str]] = {}
+    for known_table, known_case, *_ in paper_values():
+        cases.setdefault(known_table, set()).add(known_case)
+    _check(table, cases, "table")
+    _check(case, cases[table], f"case of {table}")
+
+
+def _check(word: str, known: Collection[str], what: str) -> None:
+    if word not in known:
+        raise ResultsError(f"analysis/paper.csv has no {what} {word!r}{near(word, sorted(known))}")
 
 
 def _number(text: str) -> float | None:

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from analysis.paper import check_row
 from sweeps import registry
 from sweeps.scales import DEFAULT, PRESETS
-from vmae.errors import ConfigError, RunDirError, near
+from vmae.errors import ConfigError, ResultsError, RunDirError, near
 from vmae.files import default_root
 from vmae.recipe import parse_setting
 from vmae.runs import Store
-from vmae.study import Plan, make_plan
+from vmae.study import Plan, Sweep, make_plan
 
 SCALES = ", ".join(PRESETS)
 Name = Annotated[str, typer.Argument(help="A sweep; `list` shows them.")]
@@ -32,7 +33,20 @@ def plan_of(name: str, sets: list[str] | None, seeds: str | None, preset: str | 
     sweep = registry.load(name, preset)
     if seeds is not None:
         sweep = replace(sweep, seeds=parse_seeds(seeds))
-    return make_plan(sweep, parse_settings(sets or ()))
+    made = make_plan(sweep, parse_settings(sets or ()))
+    check_paper_rows(sweep)
+    return made
+
+
+def check_paper_rows(sweep: Sweep) -> None:
+    """Refuse an arm whose paper row nobody wrote down, before its runs are paid for; ConfigError with the near word."""
+    for ablation in sweep.ablations:
+        for arm in ablation.arms:
+            try:
+                if arm.paper:
+                    check_row(arm.paper.table, arm.paper.case)
+            except ResultsError as error:
+                raise ConfigError(f"ablation {ablation.name}, arm {arm.name!r}: {error}") from None
 
 
 def parse_settings(sets: Iterable[str]) -> dict[str, Any]:

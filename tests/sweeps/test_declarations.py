@@ -1,7 +1,9 @@
 """Every declaration loads, checks, and says its question; names are the files'."""
 
 import importlib
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ import ablations
 import sweeps
 from sweeps import registry
 from sweeps.__main__ import app
-from sweeps.commands.options import parse_seeds
+from sweeps.commands.options import check_paper_rows, parse_seeds
+from vmae.arms import Arm, PaperRow
 from vmae.errors import ConfigError
 from vmae.study import make_plan
 
@@ -103,3 +106,17 @@ def test_seeds_that_are_half_said_are_refused(text):
 def test_unknown_names_get_the_near_one():
     with pytest.raises(ConfigError, match=r"no sweep 'dmeo'. Did you mean 'demo'"):
         registry.load("dmeo")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (PaperRow("vmae.t1z", "tube/90"), "arm 'hide half': analysis/paper.csv has no table 'vmae.t1z'. Did you mean 'vmae.t1"),
+        (PaperRow("vmae.t1b", "tube/09"), "has no case of vmae.t1b 'tube/09'. Did you mean 'tube/90'"),
+    ],
+)
+def test_a_paper_row_that_nobody_wrote_down_is_refused_before_any_run(row, words):
+    asked = registry.load("smoke").ablations[0]
+    ablation = replace(asked, arms=(*asked.arms, Arm("hide half", {"pretrain.mask.ratio": 0.5}, row)))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        check_paper_rows(replace(registry.load("smoke"), ablations=(ablation,)))
