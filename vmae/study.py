@@ -7,7 +7,7 @@ one run; from scratch there is no pretrain.
 
 import itertools
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -71,6 +71,14 @@ class Ablation:
                 raise ConfigError(f"ablation {self.name}: no arm {name!r}{near(name, names)}")
         baselines = tuple(name for name in self.baselines if name in arms)
         return replace(self, arms=tuple(arm for arm in self.arms if arm.name in arms), baseline=baselines)
+
+    def not_asked_on(self, recipes: Iterable[str], datasets: Sequence[str] = ()) -> str:
+        """Return the words for having no arm on any of `recipes`, by the paper's names; `datasets` instead of the ablation's."""
+        asked = ", ".join(datasets or self.datasets) or "all data sets, with no arm at this preset"
+        return (
+            f"ablation {self.name} is asked on {asked}; recipes here: {', '.join(recipes) or 'none'}. "
+            f"A data set takes another's place by stands_for, for example {{'mine': 'SSV2'}}"
+        )
 
     @property
     def question(self) -> str:
@@ -259,8 +267,8 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
             assert isinstance(last, EvaluateRun)
             cells.append(Cell(ablation.name, arm.name, dataset, cell_id(last), plain(chosen), replicates))
     if not cells:
-        where = ", ".join(recipes) or "any data set"
-        raise ConfigError(f"sweep {sweep.name} asks nothing: no ablation of it has an arm on {where}")
+        reasons = [ablation.not_asked_on(by_paper_name) for ablation in sweep.ablations] or ["it has no ablations"]
+        raise ConfigError(f"sweep {sweep.name} asks nothing: {'; '.join(reasons)}")
     overruled: tuple[str, ...] = ()
     if settings:
         questions = [(ablation.name, arm, dataset) for dataset in recipes for ablation, arm in sweep.asked_on(dataset)]

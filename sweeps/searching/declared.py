@@ -115,7 +115,7 @@ class Search:
                 held_out.runs()  # which refuses a split that the data set does not have
                 cells.append(SearchedCell(dataset, arm.name, settings, held_out))
         if not cells:
-            raise ConfigError(f"preset {preset!r} has no cell of ablation {self.ablation.name} on {', '.join(self.datasets)}")
+            raise ConfigError(f"nothing to tune at preset {preset!r}: {self.ablation.not_asked_on(recipes, self.datasets)}")
         self._check_apart(cells)
         return cells
 

@@ -13,6 +13,7 @@ from helpers import ROOT
 from pretended import Pretended, asked, carry_out, search
 
 from ablations import mask_sampling, methods
+from sweeps.presets import tiny
 from sweeps.searching.coordinator import Coordinator
 from sweeps.searching.declared import chain_of, load
 from sweeps.searching.journal import open_database, recover_tail
@@ -66,6 +67,10 @@ def trials(store):
         ({"space": {LR: Range("1e-3", "1e-1")}}, "two numbers are needed"),
         ({"space": {LR: Range(1e-3, 1e-1, points=2.5)}}, "points = 2.5"),
         ({"space": {LR: Choice([0.02, 0.1])}}, "a tuple of plain values"),
+        (
+            {"recipes": {"mine": tiny("motion")}, "default": "tiny"},
+            "asked on SSV2; recipes here: mine. A data set takes .* by stands_for",
+        ),
     ],
 )
 def test_what_no_search_could_use_is_refused_with_a_reason(changed, words):
