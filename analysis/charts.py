@@ -10,7 +10,7 @@ from matplotlib.transforms import Bbox
 
 from analysis.collect import Study, learning_curve
 from analysis.plots import accuracy_axis, band, name_missing, scratch_level
-from analysis.style import KINDS, PAPER, VERDICTS
+from analysis.style import KINDS, PAPER, VERDICTS, looks_of
 
 Settings = Mapping[str, Mapping[str, Any]]  # by arm
 SUBSET, EPOCHS, DEPTH = "pretrain.subset.num_videos", "pretrain.optim.epochs", "pretrain.decoder.depth"
@@ -108,7 +108,7 @@ def name_points(ax: Axes, points: Sequence[tuple[float, float, str]], size_pt: f
 def heat_map(ax: Axes, cells: pd.DataFrame) -> Axes:
     """Draw accuracy by kind of mask and hidden share; hatched: without a finished run; blank: not asked."""
     asked = cells.dropna(subset=["mask.kind"]).assign(hidden=hidden_shares(cells))
-    kinds = [kind for kind in KINDS if kind in set(asked["mask.kind"])]
+    kinds = list(looks_of(asked["mask.kind"]))
     ratios = sorted(set(asked["hidden"]))
     values = np.full((len(kinds), len(ratios)), np.nan)
     for cell in asked.to_dict("records"):

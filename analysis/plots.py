@@ -12,7 +12,7 @@ from matplotlib.transforms import Transform, offset_copy
 
 from analysis.collect import Study, learning_curve, read_reconstruction
 from analysis.formats import best_floor
-from analysis.style import CHANCE, KINDS, SCRATCH, WIDTH_IN
+from analysis.style import CHANCE, SCRATCH, WIDTH_IN, looks_of
 
 APART_PT = 4.0
 MANY_FOLD = 8.0  # losses that differ more are of different targets or kinds, and are drawn on a log axis
@@ -27,11 +27,11 @@ def accuracy_vs_ratio(ax: Axes, cells: pd.DataFrame) -> Axes:
     Bands are t intervals over seeds; a cell of one seed has none. Kinds stand a little apart, so that each interval is seen.
     """
     shown = cells[cells["num_seeds"] > 0]
-    kinds = [kind for kind in KINDS if kind in set(shown["mask.kind"])]
-    for place, kind in enumerate(kinds):
-        line, look = shown[shown["mask.kind"] == kind].sort_values("mask_ratio_achieved"), KINDS[kind]
+    looks = looks_of(shown["mask.kind"])
+    for place, (kind, look) in enumerate(looks.items()):
+        line = shown[shown["mask.kind"] == kind].sort_values("mask_ratio_achieved")
         ratio, top1 = 100 * line["mask_ratio_achieved"].astype(float), line["top1"].astype(float)
-        apart = offset_copy(ax.transData, ax.get_figure(root=True), x=APART_PT * (place - (len(kinds) - 1) / 2), units="points")
+        apart = offset_copy(ax.transData, ax.get_figure(root=True), x=APART_PT * (place - (len(looks) - 1) / 2), units="points")
         ax.plot(ratio, top1, label=kind, transform=apart, **look)
         band(ax, ratio, top1, line["top1_half_width"], look["color"], apart)
     scratch_level(ax, shown)
@@ -51,12 +51,9 @@ def accuracy_vs_ratio(ax: Axes, cells: pd.DataFrame) -> Axes:
 def paper_ratios(ax: Axes, cells: pd.DataFrame, paper_name: str) -> Axes:
     """Draw the paper's own points over their masking ratio, beside ours and never among them: other videos, another scale."""
     known = papers_points(cells)
-    for kind, look in KINDS.items():
+    for kind, look in looks_of(known["mask.kind"]).items():
         points = known[known["mask.kind"] == kind].sort_values("mask.ratio")
-        if len(points):
-            ax.plot(
-                100 * points["mask.ratio"], points["paper"], label=kind, **{**look, "markerfacecolor": "none", "linewidth": 0.8}
-            )
+        ax.plot(100 * points["mask.ratio"], points["paper"], label=kind, **{**look, "markerfacecolor": "none", "linewidth": 0.8})
     ax.set_title(f"the paper, {paper_name}", fontsize=9)
     ax.set_xlabel("masking ratio (%)")
     ax.set_xticks(sorted(set(100 * known["mask.ratio"])))
@@ -135,11 +132,10 @@ def loss_vs_floors(ax: Axes, cells: pd.DataFrame) -> Axes:
     for name, mark in FLOOR_MARKS.items():
         floor = shown[f"pretrain_floor_{name}"] / best
         ax.plot(floor, y, mark, color="0.45", markersize=8, label=f"floor: {name.replace('_', ' ')}")
-    for kind, look in KINDS.items():
+    for kind, look in looks_of(shown["mask.kind"]).items():
         chosen = (shown["mask.kind"] == kind).to_numpy()
-        if chosen.any():
-            loss = (shown["pretrain_loss_heldout"] / best)[chosen]
-            ax.plot(loss, y[chosen], look["marker"], color=look["color"], label=kind)
+        loss = (shown["pretrain_loss_heldout"] / best)[chosen]
+        ax.plot(loss, y[chosen], look["marker"], color=look["color"], label=kind)
     ax.axvline(1, color="0.3", linewidth=0.8)
     ax.set_yticks(y, list(shown["arm"]))
     ax.set_xlabel("held-out pre-training loss by the best trivial one (below 1: learned more than copying)")
@@ -151,14 +147,15 @@ def loss_vs_floors(ax: Axes, cells: pd.DataFrame) -> Axes:
 def pretraining_curves(ax: Axes, study: Study) -> Axes:
     """Draw the training loss of every finished pre-training; only curves of one mask can be compared with each other."""
     rows = study.replicates.dropna(subset=["run.pretrain", "mask.kind"]).drop_duplicates("run.pretrain")
+    looks = looks_of(rows["mask.kind"])
     for row in rows.to_dict("records"):
         curve = learning_curve(study.run_dir(row["run.pretrain"]))
         if curve.empty:
             continue
-        look = {k: v for k, v in KINDS[row["mask.kind"]].items() if k in ("color", "linestyle")}
-        ax.plot(curve["step"], curve["value"], alpha=0.3 + 0.7 * row["mask.ratio"] ** 3, linewidth=1, **look)
-    for kind in [kind for kind in KINDS if kind in set(rows["mask.kind"])]:
-        ax.plot([], [], color=KINDS[kind]["color"], linestyle=KINDS[kind]["linestyle"], label=f"{kind} (darker: more hidden)")
+        line = {k: v for k, v in looks[row["mask.kind"]].items() if k in ("color", "linestyle")}
+        ax.plot(curve["step"], curve["value"], alpha=0.3 + 0.7 * row["mask.ratio"] ** 3, linewidth=1, **line)
+    for kind, look in looks.items():
+        ax.plot([], [], color=look["color"], linestyle=look["linestyle"], label=f"{kind} (darker: more hidden)")
     ax.set_xlabel("optimiser steps")
     ax.set_ylabel("training loss")
     _frame_after_the_drop(ax)
@@ -190,7 +187,7 @@ def reconstruction_sheet(study: Study, by: str = "kind") -> Figure | None:
     if by == "ratio":
         groups = [part for _, part in rows[rows["mask.kind"] == "tube"].groupby("mask.ratio")]
     else:
-        of_kinds = (rows[rows["mask.kind"] == kind] for kind in KINDS)
+        of_kinds = (rows[rows["mask.kind"] == kind] for kind in looks_of(rows["mask.kind"]))
         groups = [part.iloc[(part["mask.ratio"] - 0.875).abs().argsort(kind="stable")] for part in of_kinds]
     sheets = []
     for group in groups:

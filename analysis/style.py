@@ -1,7 +1,7 @@
 """One look for every figure: colour-blind safe, and readable in grey because each kind also has its marker and line."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,11 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "image": {"color": COLOURS[6], "marker": "*", "linestyle": (0, (4, 2, 1, 2))},
     "multi_block": {"color": COLOURS[5], "marker": "P", "linestyle": (0, (1, 1))},
 }
+OTHER_KINDS: tuple[Mapping[str, Any], ...] = (  # for kinds that have no look of their own
+    {"color": COLOURS[7], "marker": "X", "linestyle": (0, (3, 2))},
+    {"color": COLOURS[9], "marker": "<", "linestyle": (0, (6, 2, 1, 2))},
+    {"color": COLOURS[8], "marker": ">", "linestyle": (0, (2, 1, 1, 1))},
+)
 SCRATCH: Mapping[str, Any] = {"color": "0.35", "linestyle": "-."}
 PAPER: Mapping[str, Any] = {"color": "0.2", "marker": "D", "markerfacecolor": "none", "linestyle": "none", "markersize": 5}
 VERDICTS: Mapping[str, str] = {"better": "#0072b2", "worse": "#d55e00", "not distinguishable": "0.5"}
@@ -52,6 +57,14 @@ RC = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "vmae",
 }
+
+
+def looks_of(kinds: Iterable[object]) -> dict[str, Mapping[str, Any]]:
+    """Return the look of each kind of mask among `kinds`, first those of KINDS; what is no word is none."""
+    there = {kind for kind in kinds if isinstance(kind, str)}
+    others = sorted(there - set(KINDS))
+    looks = {kind: look for kind, look in KINDS.items() if kind in there}
+    return looks | {kind: OTHER_KINDS[k % len(OTHER_KINDS)] for k, kind in enumerate(others)}
 
 
 def apply() -> None:

@@ -56,6 +56,20 @@ def test_many_processes_draw_the_same_files(store, tmp_path, monkeypatch):
         ], a.title
 
 
+def test_a_kind_of_mask_that_has_no_look_of_its_own_is_in_every_figure(ax, store):
+    """Whoever adds a kind finds it drawn, neither left out without a word nor the end of a report."""
+    made.finish(store, make_plan(made.sweep()), lambda arm, seed: 50.0)
+    study = load_study(store, "synthetic")
+    study = replace(study, replicates=study.replicates.replace({"mask.kind": {"tube": "checker", "random": "moving"}}))
+    cells = cell_table(study)
+    for draw in (plots.accuracy_vs_ratio, plots.loss_vs_floors):
+        ax.clear()
+        assert {"checker", "moving", "frame"} <= set(draw(ax, cells).get_legend_handles_labels()[1])
+    ax.clear()
+    assert "checker (darker: more hidden)" in plots.pretraining_curves(ax, study).get_legend_handles_labels()[1]
+    assert [label.get_text() for label in charts.heat_map(ax, cells).get_yticklabels()] == ["frame", "checker", "moving"]
+
+
 def test_every_kind_of_figure_is_drawn_from_everything(tmp_path):
     """At the paper's scale, with the paper's values; the curves that the paper does not give stay missing."""
     everything = registry.load("everything", "paper")
