@@ -1,10 +1,13 @@
 """A knob that does nothing is the worst bug of an ablation suite: every field of the config moves the id and the numbers."""
 
 import hashlib
+import itertools
+from typing import Literal, get_args, get_origin
 
 import pytest
 from helpers import run_chain
 
+from vmae.arms import value_at
 from vmae.data.make import make_embedded
 from vmae.identity import NotIdentity, mark, run_id
 from vmae.recipe import Recipe, leaves
@@ -169,6 +172,37 @@ def observe(store, recipe, runtime, stage) -> dict:
 def test_every_field_has_an_alternative(recipe):
     fields = {path for path in leaves(recipe) if not path.startswith("instead.")}  # in reserve for arms, part of no run
     assert fields == set(ALTERNATIVES) | ONE_VALUE_TODAY | OTHER_VIDEOS | FROM_SCRATCH_ONLY | OTHER_TESTS
+
+
+def words_of(recipe, path) -> set[str]:
+    """The words that a field may be, where it is a choice of words."""
+    section, _, name = path.rpartition(".")
+    annotation = type(value_at(recipe, section)).model_fields[name].annotation
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if get_origin(kind) is Literal]
+    return {word for kind in kinds for word in get_args(kind) if isinstance(word, str)}
+
+
+def tried(path) -> list:
+    return [ALTERNATIVES[path], *OTHER_VALUES.get(path, ())]
+
+
+@pytest.mark.parametrize("path", [path for path, value in ALTERNATIVES.items() if isinstance(value, str)])
+def test_every_word_of_a_choice_is_tried(path, recipe):
+    words = words_of(recipe, path)
+    assert not words or words == {value_at(recipe, path), *tried(path)}
+
+
+@pytest.mark.parametrize("path", OTHER_VALUES)
+def test_no_two_words_of_a_choice_give_the_same(path, recipe, shared_store, runtime):
+    """One that nothing was written for would be another's numbers under its own name."""
+    recipe = recipe.replace(NEEDS.get(path, {}))
+    stage = path.split(".")[0] if path.startswith("finetune") else "pretrain"
+    seen = [
+        observe(shared_store, recipe.replace({path: word}), runtime, stage)
+        for word in tried(path)
+        if word in words_of(recipe, path)
+    ]
+    assert all(one != other for one, other in itertools.combinations(seen, 2))
 
 
 @pytest.mark.parametrize(
