@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from vmae.config import PretrainRun
 from vmae.grid import CubeGrid
 from vmae.model.blocks import Encoder, LayerNorm, Positions, init_xavier, make_blocks
-from vmae.model.cubes import cut, take
+from vmae.model.cubes import cut, join, take
 from vmae.model.queries import Split, dual_split, fixed_split, ragged_split
-from vmae.model.targets import counted, frames_to_predict, input_frames, pixel_target, reconstruction_loss
+from vmae.model.targets import counted, frames_to_predict, input_frames, pixel_target, reconstruction_loss, to_pixels
 from vmae.sections import DecoderConfig
 
 
@@ -49,9 +49,10 @@ class Prediction:
 
 
 class VideoMAE(nn.Module):
-    """Encoder and decoder; `forward` gives the pre-training loss, `predict` what it is taken of.
+    """Encoder and decoder; `forward` gives the pre-training loss, `predict` what it is taken of, `rebuild` the frames it means.
 
-    Clips are float [B, C, T, H, W] in [0, 1] as read, `hidden` bool [B, N], `kept` bool [B, N] the decoder mask if there is one.
+    Clips are float [B, C, T, H, W] in [0, 1] as read, `hidden` bool [B, N], `kept` bool [B, N] the decoder mask if there is one;
+    ValueError for others. What the encoder makes of whole clips: `encoder.features`.
     """
 
     def __init__(self, run: PretrainRun) -> None:
@@ -65,7 +66,15 @@ class VideoMAE(nn.Module):
         nn.init.trunc_normal_(self.decoder.mask_token, std=0.02, a=-0.02, b=0.02)
 
     def split(self, hidden: Tensor, kept: Tensor | None = None) -> Split:
-        """Read a batch of masks by the run's rules."""
+        """Read a batch of masks by the run's rules; ValueError unless they are bool [B, N].
+
+        With a fixed count each row must hide `config.mask.num_hidden(grid)` cubes, as `vmae.model.masking.draw_batch` draws them;
+        that is not looked at, for the device would be waited for.
+        """
+        if hidden.dtype != torch.bool or hidden.shape[1:] != (self.grid.num_cubes,):
+            raise ValueError(
+                f"hidden is {hidden.dtype} {list(hidden.shape)}; allowed: torch.bool [B, {self.grid.num_cubes}], True for hidden"
+            )
         if self.config.mask.count == "bernoulli":
             return ragged_split(hidden)
         num_hidden = self.config.mask.num_hidden(self.grid)
@@ -94,6 +103,22 @@ class VideoMAE(nn.Module):
     def targets(self, clips: Tensor) -> Tensor:
         """Return the targets of all cubes, [B, N, P']."""
         return pixel_target(self._cubes_to_predict(clips), self.config.target)
+
+    def rebuild(self, clips: Tensor, hidden: Tensor, predicted: Prediction) -> Tensor:
+        """Return the frames that are to be predicted (Table 1c), [B, C, T', H, W]: visible cubes as they are, others predicted.
+
+        Hidden cubes whose prediction does not count are black. Normalised targets lack each cube's mean and deviation: these are
+        taken from the hidden original.
+        """
+        cubes = self._cubes_to_predict(clips)
+        values = to_pixels(predicted.values, take(cubes, predicted.index), self.config.target)
+        shows = hidden.gather(1, predicted.index)
+        if predicted.counts is not None:
+            shows = shows & predicted.counts
+        rebuilt = torch.where(hidden[..., None], 0.0, cubes)
+        rows = torch.arange(len(cubes), device=cubes.device)[:, None].expand_as(predicted.index)
+        rebuilt[rows[shows], predicted.index[shows]] = values[shows]
+        return join(rebuilt, self.target_grid)
 
     def _cubes_to_see(self, clips: Tensor) -> Tensor:
         return cut(input_frames(clips, self.config.target_frames), self.grid)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vmae.grid import NUM_CHANNELS, CubeGrid
 from vmae.model.attention import attend
+from vmae.model.cubes import cut
 from vmae.sections import EncoderConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -145,6 +146,11 @@ class Encoder(nn.Module):
         for number, block in enumerate(self.blocks):
             x = block(x, attn_mask=attention, path_scales=None if path_scales is None else path_scales[:, number])
         encoded: Tensor = self.norm(x)
+        return encoded
+
+    def features(self, clips: Tensor, path_scales: Tensor | None = None) -> Tensor:
+        """Clips [B, C, T, H, W] in [0, 1] -> [B, N, D], one vector per cube, none hidden; ValueError for another shape."""
+        encoded: Tensor = self(cut(clips, self.grid), path_scales=path_scales)
         return encoded
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from vmae.config import FinetuneRun
 from vmae.errors import CheckpointError
 from vmae.model.blocks import Encoder, LayerNorm, init_trunc_normal, init_xavier
-from vmae.model.cubes import cut
 
 HEAD_INIT_SCALE = 0.001  # as released
 
@@ -58,14 +57,14 @@ class Classifier(nn.Module):
             feature_scales: [B, D], of what the head sees (dropout).
         """
         with torch.no_grad() if self.is_probe else nullcontext():
-            encoded = self.encoder(cut(clips, self.grid), path_scales=path_scales)
+            encoded = self.encoder.features(clips, path_scales)
         features = self.fc_norm(self.pool(encoded))
         logits: Tensor = self.head(features if feature_scales is None else features * feature_scales.to(features.dtype))
         return logits
 
     def features(self, clips: Tensor) -> Tensor:
         """[B, C, T, H, W] -> the encoder's mean output [B, D], for nearest neighbours."""
-        mean: Tensor = self.encoder(cut(clips, self.grid)).mean(dim=1)
+        mean: Tensor = self.encoder.features(clips).mean(dim=1)
         return mean
 
     def load_encoder(self, weights: dict[str, Tensor]) -> None:

@@ -15,7 +15,6 @@ from torch.distributed.nn.functional import all_reduce
 
 from vmae.config import ContrastConfig, PretrainRun
 from vmae.model.blocks import Encoder, init_xavier
-from vmae.model.cubes import cut
 
 
 class BatchNorm(nn.Module):
@@ -88,14 +87,14 @@ class MoCo(nn.Module):
 
     def features(self, clips: Tensor) -> Tensor:
         """[B, C, T, H, W] -> the query encoder's mean output [B, D]."""
-        mean: Tensor = self.encoder(cut(clips, self.grid)).mean(dim=1)
+        mean: Tensor = self.encoder.features(clips).mean(dim=1)
         return mean
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Clips float [B, C, T, H, W] in [0, 1] -> queries and keys, each [B, E] of length 1."""
         queries = self.predictor(self.projector(self.features(clips)))
         with torch.no_grad():
-            keys = self.key_projector(self.key_encoder(cut(clips, self.grid)).mean(dim=1))
+            keys = self.key_projector(self.key_encoder.features(clips).mean(dim=1))
         return F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1)
 
     @torch.no_grad()

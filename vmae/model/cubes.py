@@ -12,10 +12,12 @@ from vmae.grid import NUM_CHANNELS, CubeGrid
 
 
 def cut(clips: Tensor, grid: CubeGrid) -> Tensor:
-    """Cut clips [B, C, T, H, W] into cubes [B, N, P]; ValueError for another shape than the grid's."""
+    """Cut clips [B, C, T, H, W] into cubes [B, N, P]; ValueError for another shape than the grid's, or bytes."""
     expected = (NUM_CHANNELS, grid.num_frames, grid.size_px, grid.size_px)
     if tuple(clips.shape[1:]) != expected:
         raise ValueError(f"clips are [B, C, T, H, W] = {list(clips.shape)}; this grid takes [B, {', '.join(map(str, expected))}]")
+    if not clips.is_floating_point():
+        raise ValueError(f"clips are {clips.dtype}; allowed: floats in [0, 1] (vmae.data.augment.to_float makes them of bytes)")
     t, p, s, side = grid.tubelet_frames, grid.patch_px, grid.num_slices, grid.side
     x = clips.reshape(-1, NUM_CHANNELS, s, t, side, p, side, p)
     x = x.permute(0, 2, 4, 6, 3, 5, 7, 1)  # [B, slice, row, column, frame, y, x, C]

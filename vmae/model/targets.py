@@ -7,6 +7,8 @@ from torch import Tensor
 from vmae.grid import NUM_CHANNELS, CubeGrid
 
 EPS = 1e-6
+# Which dimensions of pixels [..., P / C, C] have one mean and deviation.
+ONE_MEAN = {"normalised": (-2,), "normalised_pooled": (-2, -1)}
 
 
 def input_frames(clips: Tensor, target_frames: str) -> Tensor:
@@ -52,24 +54,25 @@ def cube_statistics(cubes: Tensor, kind: str) -> tuple[Tensor, Tensor]:
 
 
 def _mean(pixels: Tensor, kind: str) -> Tensor:
-    return pixels.mean(dim=_pooled(kind), keepdim=True)
+    return pixels.mean(dim=ONE_MEAN[kind], keepdim=True)
 
 
 def _deviation(centred: Tensor, kind: str) -> Tensor:
     """Return what `kind` divides by, of centred pixels [..., P / C, C]; torch.var_mean is slow on a CPU (LOG.md)."""
-    squares = centred.square().sum(dim=_pooled(kind), keepdim=True)
+    squares = centred.square().sum(dim=ONE_MEAN[kind], keepdim=True)
     variance = squares / (centred.numel() // squares.numel() - 1)
     return (variance + EPS).sqrt() if kind == "normalised_pooled" else variance.sqrt() + EPS
-
-
-def _pooled(kind: str) -> tuple[int, ...]:
-    """Return the dimensions of pixels [..., P / C, C] that have one mean and deviation."""
-    return (-2, -1) if kind == "normalised_pooled" else (-2,)
 
 
 def denormalise(target: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """Return pixels [..., P] of a normalised `target` [..., P] with the statistics [..., 1, C] given."""
     return (target.unflatten(-1, (-1, NUM_CHANNELS)) * deviation + mean).flatten(-2)
+
+
+def to_pixels(target: Tensor, cubes: Tensor, kind: str) -> Tensor:
+    """Return pixels [..., P] of a `target` [..., P], the inverse of `pixel_target`; mean and deviation are those of `cubes`."""
+    target = target.to(cubes.dtype)
+    return target if kind == "raw" else denormalise(target, *cube_statistics(cubes, kind))
 
 
 def reconstruction_loss(predicted: Tensor, target: Tensor, kind: str, beta: float = 1.0, weight: Tensor | None = None) -> Tensor:

@@ -19,10 +19,10 @@ from vmae.errors import DataError
 from vmae.files import write_atomic
 from vmae.grid import NUM_CHANNELS, CubeGrid
 from vmae.model.autoencoder import VideoMAE
-from vmae.model.cubes import cut, join, take
+from vmae.model.cubes import join, take
 from vmae.model.floors import trivial_predictions
 from vmae.model.masking import draw_batch, draw_kept_batch
-from vmae.model.targets import cube_statistics, denormalise, frames_to_predict
+from vmae.model.targets import frames_to_predict
 from vmae.results import FLOORS
 from vmae.runtime import RuntimeConfig
 from vmae.train.distributed import World
@@ -157,29 +157,19 @@ def _mean_target(model: VideoMAE, batches: list[Heldout], world: World) -> Tenso
 def save_reconstruction(path: Path, model: VideoMAE, batch: Heldout, config: PretrainConfig, world: World) -> None:
     """Write a few clips as original, hidden and reconstruction, for figures that need no torch.
 
-    The frames are those that are to be predicted (Table 1c). Cubes whose prediction does not count are shown as they are, if the
-    encoder saw them, else black. Raw targets are predicted pixels: honest. Normalised targets lack each cube's mean and
-    deviation; only the hidden original has them, so the file says `uses_target_statistics`.
+    Raw targets are predicted pixels: honest. Of normalised ones only the hidden original has mean and deviation, so the file says
+    `uses_target_statistics`.
     """
     model.eval()
     few = slice(0, NUM_SHOWN)
     clips, hidden = to_float(batch.clips[few], world.device), batch.hidden[few]
     with autocast(config.precision, world.device):
         predicted = model.predict(clips, hidden, None if batch.kept is None else batch.kept[few])
-    cubes = cut(frames_to_predict(clips, config.target_frames, model.grid), model.target_grid)
-    values = predicted.values.float()
-    if config.target != "raw":
-        values = denormalise(values, *cube_statistics(take(cubes, predicted.index), config.target))
-    shows = hidden.gather(1, predicted.index)
-    if predicted.counts is not None:
-        shows = shows & predicted.counts
-    rebuilt = torch.where(hidden[..., None], 0.0, cubes)
-    rows = torch.arange(len(cubes), device=cubes.device)[:, None].expand_as(predicted.index)
-    rebuilt[rows[shows], predicted.index[shows]] = values[shows]
+    places = hidden[..., None].float().expand(-1, -1, model.target_grid.cube_values)
     content = {
-        "original": _bytes(cubes, model.target_grid),
-        "reconstruction": _bytes(rebuilt, model.target_grid),
-        "hidden": _bytes(hidden[..., None].float().expand_as(cubes), model.target_grid)[..., 0] > 0,
+        "original": _bytes(frames_to_predict(clips, config.target_frames, model.grid)),
+        "reconstruction": _bytes(model.rebuild(clips, hidden, predicted)),
+        "hidden": _bytes(join(places, model.target_grid))[..., 0] > 0,
         "uses_target_statistics": np.array(config.target != "raw"),
     }
 
@@ -190,7 +180,7 @@ def save_reconstruction(path: Path, model: VideoMAE, batch: Heldout, config: Pre
     write_atomic(path, write, make_folder=False)
 
 
-def _bytes(cubes: Tensor, grid: CubeGrid) -> np.ndarray:
-    frames = join(cubes, grid).clamp(0, 1).mul(255).round().byte()
-    array: np.ndarray = frames.permute(0, 2, 3, 4, 1).cpu().numpy()  # [B, T, H, W, C]
+def _bytes(frames: Tensor) -> np.ndarray:
+    """[B, C, T, H, W] in [0, 1] -> uint8 [B, T, H, W, C]."""
+    array: np.ndarray = frames.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
     return array
