@@ -11,6 +11,7 @@ from vmae.config import PretrainConfig, PretrainRun
 from vmae.grid import CubeGrid
 from vmae.model.autoencoder import VideoMAE
 from vmae.model.blocks import IMAGENET_MEAN, IMAGENET_STD
+from vmae.model.describe import transformers_config
 from vmae.model.formats import to_vmae
 from vmae.model.importing import load_into
 from vmae.model.masking import draw_batch
@@ -57,22 +58,7 @@ def their_config(grid: CubeGrid, encoder: EncoderConfig, decoder: DecoderConfig,
     """Return transformers' config of a model with this shape and our epsilon."""
     from transformers import VideoMAEConfig
 
-    return VideoMAEConfig(
-        image_size=grid.size_px,
-        patch_size=grid.patch_px,
-        num_frames=grid.num_frames,
-        tubelet_size=grid.tubelet_frames,
-        hidden_size=encoder.width,
-        num_hidden_layers=encoder.depth,
-        num_attention_heads=encoder.num_heads,
-        intermediate_size=4 * encoder.width,
-        decoder_hidden_size=decoder.width,
-        decoder_num_hidden_layers=decoder.depth,
-        decoder_num_attention_heads=decoder.num_heads,
-        decoder_intermediate_size=4 * decoder.width,
-        layer_norm_eps=1e-6,
-        **more,
-    )
+    return VideoMAEConfig(**transformers_config(grid, encoder, decoder, **more))
 
 
 def with_our_epsilon(model: nn.Module) -> nn.Module:

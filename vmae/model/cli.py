@@ -1,11 +1,12 @@
 """`vmae checkpoint`: look into weights of any origin, bring them to ours, hand ours to others."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vmae.config import Run
+from vmae.config import FinetuneRun, PretrainRun, Run
 from vmae.errors import CheckpointError, near
 from vmae.runs import RunDir
 
@@ -70,16 +71,16 @@ def export(
 ) -> None:
     """Write our weights under the names of another project. A run directory knows its cube; for a file say it.
 
-    Their code has positions sincos_1d and nothing else, so a run with others is refused. transformers 4 and 5 read a
-    huggingface file by from_pretrained, beside a config.json of the model's sizes.
+    Their code has positions sincos_1d and nothing else, so a run with others is refused. transformers 4 and 5 read a folder with
+    a huggingface file called model.safetensors by from_pretrained: of a run, the config.json that it wants is written beside it.
 
-    Example: vmae checkpoint export runs/0123456789abcdef --format huggingface --out model.safetensors
+    Example: vmae checkpoint export runs/0123456789abcdef --format huggingface --out exported/model.safetensors
     """
     import safetensors.torch
     import torch
 
     from vmae.files import write_atomic
-    from vmae.model.describe import check_exportable
+    from vmae.model.describe import check_exportable, config_of
     from vmae.model.formats import from_vmae
     from vmae.model.importing import read_checkpoint
 
@@ -97,6 +98,8 @@ def export(
         write_atomic(out, lambda path: torch.save({"model": weights}, path))
     else:
         write_atomic(out, safetensors.torch.save(weights))
+        if out.name == "model.safetensors" and isinstance(run, PretrainRun | FinetuneRun):
+            write_atomic(out.with_name("config.json"), (json.dumps(config_of(run), indent=1) + "\n").encode())
     typer.echo(f"{len(weights)} tensors written to {out} as {format_}")
     if run is None:
         typer.echo(f"{file} does not say which positions it was trained with; their code adds sincos_1d, and so fits no others")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vmae.config import FinetuneRun, PretrainConfig, PretrainRun, Run
 from vmae.errors import CheckpointError
+from vmae.grid import CubeGrid
 from vmae.model.formats import cube_of, to_vmae
 from vmae.model.importing import Checkpoint
 from vmae.sections import EncoderConfig
@@ -95,6 +96,39 @@ def transformers_of(run: Run) -> dict[str, EncoderConfig]:
     model = run if isinstance(run, PretrainRun | FinetuneRun) else run.parent
     decoder = model.pretrain.decoder if isinstance(model, PretrainRun) and isinstance(model.pretrain, PretrainConfig) else None
     return {"encoder": model.encoder} | ({"decoder": decoder} if decoder else {})
+
+
+def transformers_config(
+    grid: CubeGrid, encoder: EncoderConfig, decoder: EncoderConfig | None = None, **more: object
+) -> dict[str, object]:
+    """Return what a config.json of transformers' VideoMAE says of a model with these parts; `more` is added."""
+    config: dict[str, object] = {
+        "model_type": "videomae",
+        "image_size": grid.size_px,
+        "patch_size": grid.patch_px,
+        "num_frames": grid.num_frames,
+        "tubelet_size": grid.tubelet_frames,
+        "layer_norm_eps": 1e-6,
+    }
+    for prefix, part in {"": encoder, "decoder_": decoder}.items():
+        if part is not None:
+            config |= {
+                f"{prefix}hidden_size": part.width,
+                f"{prefix}num_hidden_layers": part.depth,
+                f"{prefix}num_attention_heads": part.num_heads,
+                f"{prefix}intermediate_size": int(part.mlp_ratio * part.width),
+            }
+    return config | more
+
+
+def config_of(run: PretrainRun | FinetuneRun) -> dict[str, object]:
+    """Return the config.json of a run's model, without which transformers' defaults would make another one of its weights."""
+    parts = transformers_of(run)
+    if isinstance(run, FinetuneRun):
+        return transformers_config(run.grid, parts["encoder"], num_labels=run.finetune.data.num_classes, use_mean_pooling=True)
+    is_normalised = isinstance(run.pretrain, PretrainConfig) and run.pretrain.target == "normalised"
+    more = {"use_mean_pooling": False, "norm_pix_loss": is_normalised}
+    return transformers_config(run.grid, parts["encoder"], parts.get("decoder"), **more)
 
 
 def check_exportable(checkpoint: Checkpoint, run: Run | None) -> None:

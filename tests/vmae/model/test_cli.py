@@ -3,12 +3,12 @@
 import pytest
 import safetensors.torch
 import torch
-from helpers import run_chain
+from helpers import noise, run_chain
 from released import equal, released_pretraining, wrapped
-from transformers import VideoMAEForVideoClassification
+from transformers import VideoMAEForPreTraining, VideoMAEForVideoClassification
 from typer.testing import CliRunner
 
-from benchmarks.contestants import their_config, with_our_epsilon
+from benchmarks.contestants import with_our_epsilon
 from vmae.__main__ import app
 from vmae.files import file_sha256
 from vmae.identity import run_id
@@ -84,13 +84,24 @@ def test_an_exported_run_answers_as_it_did_here(as_released, store, runtime, tmp
     assert "positions" not in text, "a run knows its positions, so there is nothing to warn of"
     ours = Classifier(run).double().eval()
     load_into(ours, load_weights(place.weights), min_share=1.0)
-    decoder = as_released.pretrain.decoder
-    their_config(run.grid, run.encoder, decoder, num_labels=8).save_pretrained(tmp_path)
     theirs = with_our_epsilon(VideoMAEForVideoClassification.from_pretrained(tmp_path).double())
     clips = torch.rand(2, 3, run.grid.num_frames, run.grid.size_px, run.grid.size_px, dtype=torch.float64)
     mean, std = (torch.tensor(values).double()[:, None, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     expected = theirs.eval()(((clips - mean) / std).transpose(1, 2)).logits
     torch.testing.assert_close(ours(clips), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_an_exported_pretraining_has_the_loss_it_had_here(as_released, store, tmp_path):
+    run = as_released.replace({"pretrain.target": "normalised"}).runs()[0]
+    place, ours = store.run(run_id(run)), VideoMAE(run)
+    place.create(run)
+    save_weights(place.weights, ours)
+    command("export", place.path, "--out", tmp_path / "hf" / "model.safetensors", "--format", "huggingface")
+    theirs = with_our_epsilon(VideoMAEForPreTraining.from_pretrained(tmp_path / "hf")).eval()
+    clips, hidden = noise(run)
+    mean, std = (torch.tensor(values)[:, None, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    loss = theirs(((clips - mean) / std).transpose(1, 2), bool_masked_pos=hidden).loss
+    torch.testing.assert_close(ours.eval()(clips, hidden), loss, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
