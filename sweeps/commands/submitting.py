@@ -1,7 +1,7 @@
 """submit and watch: bring a sweep to its end, on this machine or as SLURM jobs; twice is the same as once."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from slurm.look import Look
     from sweeps.commands.cluster import Order
 
+# Options of submit that go only with SLURM, only with this machine, and of which one at most is asked for.
+FOR_SLURM = ("--dry-run", "--test-only", "--pack", "--max-running", "--max-gpu-hours")
+FOR_HERE = ("--jobs",)
+MODES = ("--prepare", "--dry-run", "--test-only")
 MAX_REFUSALS = 30  # looks in a row at which SLURM does not answer or refuses, or another submit is at work
 
 RETRY = "Also runs that are `failed` or `lost`, or done without the `weights` that others need (several: failed,lost)."
@@ -59,10 +63,18 @@ def submit(
     made, store = plan_of(name, sets, seeds, preset), store_of(runs)
     place, chosen, retried = load_profile(profile), selected(made, only), _retried(retry)
     is_here = isinstance(place, LocalProfile)
-    limits = {"--pack": pack > 1, "--max-running": max_running, "--max-gpu-hours": max_gpu_hours is not None}
-    modes = {"--prepare": prepare, "--dry-run": dry_run, "--test-only": test_only}
-    choices = {"--only": only, "--retry": retry, "--jobs": jobs}
-    _check_options(f"profile {profile} is {place.kind}", is_here, modes, limits, choices)
+    options = {
+        "--prepare": prepare,
+        "--dry-run": dry_run,
+        "--test-only": test_only,
+        "--pack": pack > 1,
+        "--max-running": max_running,
+        "--max-gpu-hours": max_gpu_hours is not None,
+        "--only": only,
+        "--retry": retry,
+        "--jobs": jobs,
+    }
+    _check_options([option for option, value in options.items() if value], is_here, f"profile {profile} is {place.kind}")
     check_data(made, place.runtime, is_here)
     for remark in made.overruled:
         console.print(remark, markup=False)
@@ -75,17 +87,8 @@ def submit(
         from sweeps.commands.local import run_here
 
         states = run_here(store, made, place, jobs, chosen, retried)
-        left = {states[id_] for id_ in chosen} - set(FINISHED)
-        if left & {"failed", "lost", "blocked"}:
-            elsewhere = None if profile == "local" else profile
-            words = f"after mending: python -m sweeps submit {typed(see, only=only, retry='failed', profile=elsewhere)}"
-        elif left & set(AT_WORK):
-            words = f"the rest is at work elsewhere; see python -m sweeps status {see}"
-        else:
-            words = "the same command goes on"
-        if left:
-            console.print(f"not everything is done; {words}", markup=False)
-            raise typer.Exit(1)
+        again = typed(see, only=only, retry="failed", profile=None if profile == "local" else profile)
+        _say_what_is_left({states[id_] for id_ in chosen} - set(FINISHED), see, again)
         return
     from sweeps.commands.cluster import Order, submit_to_slurm
 
@@ -158,17 +161,35 @@ def keep_submitting(store: Store, made: Plan, order: "Order", every_s: float) ->
         time.sleep(every_s)
 
 
-def _check_options(
-    place: str, is_here: bool, modes: Mapping[str, object], limits: Mapping[str, object], choices: Mapping[str, object]
-) -> None:
-    """Refuse options of submit that contradict each other or would do nothing."""
-    given = [option for option, value in {**modes, **limits, **choices}.items() if value]
-    if foreign := [o for o in given if (o != "--prepare" and o not in choices if is_here else o == "--jobs")]:
-        raise ConfigError(f"{foreign[0]} is for {'SLURM' if is_here else 'this machine'}; {place}")
-    if len(asked := [o for o in given if o in modes]) > 1:
-        raise ConfigError(f"{' and '.join(asked)} contradict each other; allowed: one of them")
-    if asked == ["--prepare"] and len(given) > 1:
-        raise ConfigError(f"{given[1]} would do nothing: --prepare writes the directories of all runs and starts none")
+def _say_what_is_left(left: Collection[State], see: str, again: str) -> None:
+    """Say what brings a sweep on whose chosen runs here are not all finished, and exit with 1; nothing where none is left."""
+    if not left:
+        return
+    if {"failed", "lost", "blocked"} & set(left):
+        words = f"after mending: python -m sweeps submit {again}"
+    elif set(AT_WORK) & set(left):
+        words = f"the rest is at work elsewhere; see python -m sweeps status {see}"
+    else:
+        words = "the same command goes on"
+    console.print(f"not everything is done; {words}", markup=False)
+    raise typer.Exit(1)
+
+
+def _check_options(given: Sequence[str], is_here: bool, place: str) -> None:
+    """Refuse options of submit that contradict each other or would do nothing.
+
+    Args:
+        place: what to say of the profile to whoever gave an option of another kind of place.
+    """
+    for option in given:
+        if option in (FOR_SLURM if is_here else FOR_HERE):
+            raise ConfigError(f"{option} is for {'SLURM' if is_here else 'this machine'}; {place}")
+    modes = [option for option in given if option in MODES]
+    if len(modes) > 1:
+        raise ConfigError(f"{' and '.join(modes)} contradict each other; allowed: one of them")
+    if modes == ["--prepare"] and len(given) > 1:
+        other = next(option for option in given if option != "--prepare")
+        raise ConfigError(f"{other} would do nothing: --prepare writes the directories of all runs and starts none")
 
 
 def _is_to_come(store: Store, made: Plan, states: Mapping[str, State], order: "Order") -> bool:
