@@ -76,11 +76,14 @@ class RunDir:
         """The run id: the directory's name."""
         return self.path.name
 
-    def create(self, run: Run) -> None:
-        """Write config.json if it is not there; RunDirError if it is there and says something else."""
-        if self.config.exists():
-            self.load()
-        else:
+    def create(self, run: Run, *, may_move: bool = False) -> None:
+        """Write config.json if it is not there; RunDirError if it is there and says something else.
+
+        Args:
+            may_move: whether it is written anew where it differs in what is no identity: where a list of videos lies.
+        """
+        is_own = may_move and run_id(run) == self.id  # no run whose result another has adopted
+        if not self.config.exists() or (self.load() != run and is_own):
             write_atomic(self.config, (run.model_dump_json(indent=1) + "\n").encode())
 
     def load(self) -> Run:

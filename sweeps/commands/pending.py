@@ -33,9 +33,9 @@ def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig, seen: Look | 
     store.write_plan(made.sweep.name, made.to_json())
     settings = runtime.model_dump_json().encode()
     for id_, run in made.runs.items():
-        run_dir = store.run(id_)
-        run_dir.create(run)
-        if not run_dir.runtime.exists() or (seen.states[id_] not in KEPT and run_dir.runtime.read_bytes() != settings):
+        run_dir, is_kept = store.run(id_), seen.states[id_] in KEPT
+        run_dir.create(run, may_move=not is_kept)
+        if not run_dir.runtime.exists() or (not is_kept and run_dir.runtime.read_bytes() != settings):
             write_atomic(run_dir.runtime, settings)
     return seen
 

@@ -16,6 +16,7 @@ from vmae.job import work
 from vmae.results import MetricRow, MetricsLog, Result, read_metrics, read_result, write_result
 from vmae.runs import Store
 from vmae.sealed import read_sealed, write_sealed
+from vmae.sections import ListedSet
 
 
 @pytest.fixture
@@ -39,6 +40,22 @@ def test_creating_twice_is_the_same_as_once(place, run):
     place.create(run)
     assert place.config.read_bytes() == before
     assert place.load() == run
+
+
+def test_a_list_that_has_moved_is_found_by_what_is_not_done_yet(store, recipe):
+    """Where videos lie is no identity: a run that was planned before would look for them where they no longer are."""
+    videos = {"name": "mine", "list_sha256": "0" * 64, "counts": {"pretrain": 64, "holdout": 8}}
+    lists = [ListedSet(manifest=f"/{folder}/mine.csv", **videos) for folder in ("old", "new")]
+    old, new = (recipe.replace({"pretrain.data": listed}).runs()[0] for listed in lists)
+    place = store.run(run_id(old))
+    place.create(old)
+    place.create(new)
+    assert place.load().pretrain.data.manifest == "/old/mine.csv", "a job may be reading it"
+    place.create(new, may_move=True)
+    assert place.load() == new
+    other = recipe.runs()[0]
+    place.create(other, may_move=True)
+    assert place.load() == new, "another run does not take its place"
 
 
 def test_a_config_that_differs_from_its_id_is_refused_and_nothing_is_lost(place, run):
