@@ -108,7 +108,7 @@ class Search:
                     continue
                 settings = arm.resolved(recipe, recipes)
                 shared = recipe.replace(settings).with_seed(self.run_seed)
-                check_space(self.space, shared)
+                check_space(self.space, shared, self.sampler == "grid")
                 if self.split == shared.evaluate.split:
                     raise ConfigError(f"objective on {self.split!r}: {dataset} reports that list; it never selects")
                 held_out = shared.replace({"evaluate.split": self.split})

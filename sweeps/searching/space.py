@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 STAGES = ("pretrain", "finetune")
+MAX_SAMPLES = 16  # values of a range that are tried on the recipe before anything runs
+MAX_CORNERS = 64  # of a space
 FIXED = tuple(f"{stage}.{field}" for stage in STAGES for field in ("seed", "data", "subset"))
 
 
@@ -79,6 +81,12 @@ class Range:
             value = self.low + share * (self.high - self.low)
         return self.rounded(round(value) if self.is_whole else value)
 
+    def samples(self) -> list[Any]:
+        """Return some of its values, the ends among them; all of a short range of whole numbers."""
+        if self.is_whole and self.high - self.low <= MAX_SAMPLES:
+            return list(range(int(self.low), int(self.high) + 1))
+        return [self.at(k / MAX_SAMPLES) for k in range(MAX_SAMPLES + 1)]
+
     def grid(self, path: str) -> list[Any]:
         """Return its points, each once; ConfigError if it does not say how many."""
         if self.points is None:
@@ -121,6 +129,10 @@ class Choice:
         """Return the value at a share of the way through them, 0 to 1."""
         return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
 
+    def samples(self) -> list[Any]:
+        """Return the values."""
+        return list(self.values)
+
     def grid(self, path: str) -> list[Any]:
         """Return the values."""
         return list(self.values)
@@ -136,12 +148,15 @@ class Choice:
 Space = Mapping[str, Range | Choice]
 
 
-def check_space(space: Space, recipe: Recipe) -> None:
+def check_space(space: Space, recipe: Recipe, is_grid: bool = False) -> None:
     """Check every field and range against a recipe.
 
+    Args:
+        is_grid: whether only the points of a grid are ever proposed.
+
     Raises:
-        ConfigError: unknown field (with the near word), empty or inverted range, a value that no run could use, a field that the
-            trials of a cell must share, or a range without the recipe's own value, which is trial 0.
+        ConfigError: unknown field (with the near word), empty or inverted range, values that no run could use, alone or
+            together, a field that the trials of a cell must share, or a range without the recipe's own value, which is trial 0.
     """
     if not space:
         raise ConfigError("an empty space: nothing to tune; allowed: {field: Range(low, high) or Choice(values)}")
@@ -156,10 +171,22 @@ def check_space(space: Space, recipe: Recipe) -> None:
             raise ConfigError(f"{path}: {part!r} is no Range(low, high) and no Choice(values)")
         if problem := part.problem():
             raise ConfigError(f"{path}: {problem}")
-        for end in (part.at(0.0), part.at(1.0)):
-            recipe.replace({path: end})
+        for value in part.grid(path) if is_grid else part.samples():
+            _check_usable(recipe, {path: value})
         if not part.holds(own):
             raise ConfigError(f"{path}: the recipe's own value {own!r} is trial 0, but the space is {part}; widen it")
+
+    # A proposal is the same at every start, so one that no run could use would end the search there for good.
+    for ends in itertools.islice(itertools.product((0.0, 1.0), repeat=len(space)), MAX_CORNERS):
+        _check_usable(recipe, {path: part.at(end) for (path, part), end in zip(space.items(), ends, strict=True)})
+
+
+def _check_usable(recipe: Recipe, values: Mapping[str, Any]) -> None:
+    try:
+        recipe.replace(values).runs()
+    except ConfigError as error:
+        words = ", ".join(f"{path} = {value!r}" for path, value in values.items())
+        raise ConfigError(f"no run could use {words}: {error}; allowed: a Choice of what fits, or narrower ranges") from None
 
 
 def enumerated(space: Space) -> list[dict[str, Any]]:

@@ -51,6 +51,8 @@ def trials(store):
         ),
         ({"ablation": methods.ABLATION.only("scratch", "VideoMAE"), "space": PRETRAIN_SPACE}, "pretrain"),
         ({"space": {LR: Choice((0.02,))}}, "two or more"),
+        ({"space": {"pretrain.decoder.width": Range(4, 16)}}, "no run could use pretrain.decoder.width = 5: .*multiple of 2"),
+        ({"space": {LR: Range(1e-3, 0.1), "finetune.optim.min_base_lr": Range(0.0, 0.01)}}, "min_base_lr = 0.01 must not exceed"),
         ({"split": "test"}, "never selects"),
         ({"split": "train"}, "trained on"),
         ({"split": "holdot"}, "Did you mean 'holdout'"),
@@ -105,6 +107,11 @@ def test_exactly_the_trials_asked_for_the_recipe_first(store, sampler):
     rounded = [trial["params"][LR] for trial in found[1:]]
     assert all(float(f"{value:.2g}") == value for value in rounded)
     assert len(set(rounded)) > 5
+
+
+def test_a_grid_is_held_to_its_points_alone():
+    space = {"pretrain.decoder.width": Range(8, 24, points=3)}
+    assert asked(space=space, sampler="grid", trials=None).cells
 
 
 def test_a_finished_search_asks_for_nothing_and_a_larger_budget_goes_on(store):
