@@ -118,8 +118,7 @@ class Stepper:
         """Take one step, in micro-batches as training would; every part waits for the device, which a training does not."""
         device, num_clips = self.world.device, len(batch.clips)
         assert batch.hidden is not None
-        clips, hidden = to_float(batch.clips, device), batch.hidden.to(device)
-        kept = None if batch.kept is None else batch.kept.to(device)
+        clips, hidden, kept = to_float(batch.clips, device), batch.hidden, batch.kept
 
         def forward(part: slice) -> Tensor:
             with autocast(self.run.masked.precision, device):
@@ -146,8 +145,8 @@ class Stepper:
         return done
 
 
-def synthetic(run: PretrainRun, num_steps: int) -> Iterator[ClipBatch]:
-    """Yield `num_steps` times one batch of noise with masks of the run: nothing is read."""
+def synthetic(run: PretrainRun, num_steps: int, device: torch.device) -> Iterator[ClipBatch]:
+    """Yield `num_steps` times one batch of noise with masks of the run, which lies on the device: nothing is read or moved."""
     config, grid = run.masked, run.grid
     samples, num_frames = range(config.optim.batch_size), config.reading(grid)[0]
     clips = torch.randint(256, (len(samples), 3, num_frames, grid.size_px, grid.size_px), dtype=torch.uint8)
@@ -155,8 +154,9 @@ def synthetic(run: PretrainRun, num_steps: int) -> Iterator[ClipBatch]:
     kept = None
     if config.decoder_mask.kind != "none":
         kept = torch.from_numpy(draw_kept_batch(config.decoder_mask, grid, 0, 0, samples))
+    batch = ClipBatch(clips, hidden, kept, None, 0).to(device)
     for _ in range(num_steps):
-        yield ClipBatch(clips, hidden, kept, None, 0)
+        yield batch
 
 
 def read(run: PretrainRun, runtime: RuntimeConfig, world: World, num_steps: int) -> Iterator[ClipBatch]:
@@ -182,7 +182,7 @@ class Bench:
         began = time.perf_counter()
         stepper = None if what == "loader" else Stepper(self.run, self.runtime, self.world)
         total = self.num_warmup + self.num_steps
-        batches = read(self.run, self.runtime, self.world, total) if reads else synthetic(self.run, total)
+        batches = read(self.run, self.runtime, self.world, total) if reads else synthetic(self.run, total, self.world.device)
         for number in range(total):
             if number == self.num_warmup:
                 found.train_s = found.data_wait_s = 0.0

@@ -71,7 +71,7 @@ def test_micro_batches_are_taken_as_set_and_change_no_gradient(recipe, monkeypat
     run, seen, gradients = recipe.runs()[0], [], []
     forward = VideoMAE.forward
     monkeypatch.setattr(VideoMAE, "forward", lambda self, clips, *rest: seen.append(len(clips)) or forward(self, clips, *rest))
-    (batch,) = synthetic(run, 1)
+    (batch,) = synthetic(run, 1, torch.device("cpu"))
     for micro in (None, 6):
         stepper = Stepper(run, RuntimeConfig(micro_batch_size=micro), World(0, 1, torch.device("cpu")))
         monkeypatch.setattr(

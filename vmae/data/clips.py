@@ -3,10 +3,10 @@
 Which videos, which start, which crop and which mask follow from (seed, epoch, sample); workers and ranks only divide the labour.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,20 @@ from vmae.model.masking import draw_batch, draw_kept_batch
 from vmae.random import Purpose, stream
 from vmae.sections import ClipConfig, DecoderMaskConfig, FinetuneClipConfig, MaskConfig
 
-Batch = TypeVar("Batch")
+
+class OnDevice(Protocol):
+    """A batch that can cross to a device."""
+
+    def to(self, device: torch.device) -> Self:
+        """Return it there, copied without waiting."""
+        ...
+
+    def tensors(self) -> list[Tensor]:
+        """Return its tensors."""
+        ...
+
+
+Batch = TypeVar("Batch", bound=OnDevice)
 MAX_TRIED = 10
 
 
@@ -41,6 +54,17 @@ class ClipBatch:
         """Pin every tensor, so that copies to the device overlap."""
         hidden, kept, labels = (None if x is None else x.pin_memory() for x in (self.hidden, self.kept, self.labels))
         return ClipBatch(self.clips.pin_memory(), hidden, kept, labels, self.num_replaced)
+
+    def to(self, device: torch.device) -> "ClipBatch":
+        """Copy every tensor without waiting for the device, which would otherwise come to the end of all that it was given."""
+        hidden, kept, labels = (
+            None if x is None else x.to(device, non_blocking=True) for x in (self.hidden, self.kept, self.labels)
+        )
+        return ClipBatch(self.clips.to(device, non_blocking=True), hidden, kept, labels, self.num_replaced)
+
+    def tensors(self) -> list[Tensor]:
+        """Return all there are."""
+        return [x for x in (self.clips, self.hidden, self.kept, self.labels) if x is not None]
 
 
 @dataclass(frozen=True)
@@ -219,7 +243,7 @@ def _all_bad(reason: str | None) -> DataError:
 
 
 def load(batches: Dataset[Batch], order: Sequence[int], num_workers: int, device: torch.device) -> Iterator[Batch]:
-    """Yield `batches[i]` for each i of `order`, prepared by `num_workers` processes (0: this one), in pinned memory for a GPU.
+    """Yield `batches[i]` on the device for each i of `order`, prepared by `num_workers` processes (0: this one).
 
     Raises RuntimeError where one of the processes was killed.
     """
@@ -236,9 +260,22 @@ def load(batches: Dataset[Batch], order: Sequence[int], num_workers: int, device
     # waits for a batch torch looks every five seconds whether all are there.
     with deaf_to_children():
         try:
-            yield from batches_in_order
+            yield from batches_in_order if device.type == "cpu" else moved(batches_in_order, device)
         except (ConnectionError, EOFError) as error:
             raise RuntimeError("a DataLoader worker was killed while it handed over a batch") from error
         finally:
             if num_workers:
                 batches_in_order._shutdown_workers()  # type: ignore[attr-defined]  # while deaf, and not when forgotten
+
+
+def moved(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield batches in pinned memory on a GPU, copied on a stream of their own: while the one before is computed."""
+    copying = torch.cuda.Stream(device)
+    for batch in batches:
+        computing = torch.cuda.current_stream(device)
+        with torch.cuda.stream(copying):
+            there = batch.to(device)
+        computing.wait_stream(copying)
+        for tensor in there.tensors():
+            tensor.record_stream(computing)  # else the next copy may be given its memory before it has been computed with
+        yield there

@@ -65,6 +65,14 @@ class TestBatch:
         """Pin the clips, so that copies to the device overlap."""
         return TestBatch(self.videos, self.clips.pin_memory(), self.frames, self.unread)
 
+    def to(self, device: torch.device) -> "TestBatch":
+        """Copy the clips without waiting for the device."""
+        return TestBatch(self.videos, self.clips.to(device, non_blocking=True), self.frames, self.unread)
+
+    def tensors(self) -> list[Tensor]:
+        """Return the clips."""
+        return [self.clips]
+
 
 @dataclass(frozen=True)
 class TestBatches(Dataset[TestBatch]):

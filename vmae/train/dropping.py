@@ -49,4 +49,6 @@ class Dropping:
         self, noise: np.random.Generator, shape: tuple[int, ...], rates: np.ndarray, places: Sequence[int], device: torch.device
     ) -> Tensor:
         drawn = noise.random((self.clips_per_step, *shape), dtype=np.float32)[list(places)]
-        return torch.from_numpy(((drawn >= rates) / (1 - rates)).astype(np.float32)).to(device)
+        factors = torch.from_numpy(((drawn >= rates) / (1 - rates)).astype(np.float32))
+        # From pinned memory, so that the training does not wait until a GPU has come to the copy.
+        return factors if device.type == "cpu" else factors.pin_memory().to(device, non_blocking=True)

@@ -60,8 +60,7 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
     dropping, places = Dropping(run, batches.clips_per_step), batches.places(world.rank)
     for batch in training.steps():
         assert batch.labels is not None
-        labels = batch.labels.to(world.device)
-        clips, wanted = mixer(to_float(batch.clips, world.device), labels, training.progress.step)
+        clips, wanted = mixer(to_float(batch.clips, world.device), batch.labels, training.progress.step)
         dropped = dropping(training.progress.step, places, world.device)
 
         def loss_of(part: slice, clips: Tensor = clips, wanted: Tensor = wanted, dropped: Dropped = dropped) -> Tensor:

@@ -31,8 +31,7 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     training = Training("pretrain", model, config.optim, batches, place)
     for batch in training.steps():
         assert batch.hidden is not None
-        clips, hidden = to_float(batch.clips, world.device), batch.hidden.to(world.device)
-        kept = None if batch.kept is None else batch.kept.to(world.device)
+        clips, hidden, kept = to_float(batch.clips, world.device), batch.hidden, batch.kept
 
         def loss_of(part: slice, clips: Tensor = clips, hidden: Tensor = hidden, kept: Tensor | None = kept) -> Tensor:
             with autocast(config.precision, world.device):

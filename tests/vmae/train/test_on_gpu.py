@@ -7,6 +7,7 @@ import torch
 from helpers import interrupt_after, noise, numbers, prepare
 
 from vmae.bench import Bench
+from vmae.data.clips import ClipBatch, moved
 from vmae.errors import ConfigError, Interrupted
 from vmae.job import work
 from vmae.model.autoencoder import VideoMAE
@@ -90,6 +91,25 @@ def test_no_step_waits_for_the_device(recipe, kind):
         optimizer.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@cuda_only
+def test_batches_arrive_whole_and_nothing_waits_for_them():
+    """While the device is still at work on earlier ones, and their memory is given to later ones."""
+    masks = torch.zeros(2, 16, dtype=torch.bool)
+    sent = [ClipBatch(torch.full((2, 3, 16, 64, 64), k, dtype=torch.uint8), masks, None, None, 0).pin_memory() for k in range(20)]
+    weights, sums = torch.rand(4096, 4096, device=DEVICE), []
+    weights @ weights  # what the first product sets up is not a step's
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in moved(sent, DEVICE):
+            for _ in range(5):
+                weights = (weights @ weights).clamp(0, 1)
+            sums.append(batch.clips.sum())
+            del batch
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert [int(found) for found in sums] == [int(batch.clips.sum()) for batch in sent]
 
 
 def test_a_chain_comes_to_its_results(recipe, tmp_path, runtime, on_device):
