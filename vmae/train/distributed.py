@@ -72,10 +72,13 @@ class World:
         return [total > 0 for total in self.total([float(flag) for flag in flags])]
 
     def total(self, values: list[float]) -> list[float]:
-        """Return the sums of `values` over ranks, in float64."""
+        """Return the sums of `values` over ranks, in float64.
+
+        Over the CPUs: a GPU would come to the end of all that it was given first, and ranks ask each other after every step.
+        """
         if self.size == 1:
             return values
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor)
         return [float(v) for v in tensor]
 
@@ -121,10 +124,12 @@ def world(runtime: RuntimeConfig, task: tuple[int, int, int] | None = None, rend
         torch.set_num_threads(runtime.num_threads)
     if device.type == "cpu":
         keep_freed_memory()
+    else:
+        torch.cuda.reset_peak_memory_stats(device)  # an earlier run of the chain had its own
     if size == 1:
         yield World(0, 1, device)
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if task is None or rendezvous is None:
         dist.init_process_group(backend)
     else:

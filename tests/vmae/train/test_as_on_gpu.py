@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+import torch.distributed as dist
 from helpers import noise
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -12,6 +13,8 @@ from vmae.data import views
 from vmae.data.clips import ClipBatch, moved
 from vmae.model.autoencoder import VideoMAE
 from vmae.model.classifier import Classifier
+from vmae.runtime import RuntimeConfig
+from vmae.train import distributed
 from vmae.train.dropping import Dropping
 from vmae.train.mixing import Mixer
 from vmae.train.setup import autocast
@@ -146,3 +149,34 @@ def test_batches_cross_on_a_stream_of_their_own(monkeypatch):
     for _ in moved([Batch()] * 2, CUDA):
         log.append("computed")
     assert log == ["copied on copying", "computing waits for copying", "memory is kept for computing", "computed"] * 2
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """What `world` asks of CUDA and of torch.distributed."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(f"on {device}"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: asked.append(f"peak of {device}"))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **_: asked.append(backend))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(distributed, "_meet", lambda *_: None)
+    return asked
+
+
+def test_each_run_of_a_chain_has_its_own_memory_peak(joined):
+    for _ in range(2):
+        with distributed.world(RuntimeConfig(device="cuda"), (0, 1, 0)):
+            pass
+    assert joined == ["on cuda:0", "peak of cuda:0"] * 2
+
+
+def test_ranks_on_gpus_ask_each_other_over_their_cpus(joined, monkeypatch, tmp_path):
+    """After every step, so it must not wait for the GPU; gradients go over the GPUs."""
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor.mul_(2))
+    with distributed.world(RuntimeConfig(device="cuda"), (1, 2, 1), tmp_path / "rendezvous") as ranks:
+        assert ranks.device == torch.device("cuda", 1)
+        assert ranks.any(True, False) == [True, False]
+        assert ranks.mean([0.5, 3.0]) == [0.5, 3.0]
+    assert joined == ["on cuda:1", "peak of cuda:1", "cpu:gloo,cuda:nccl"]
