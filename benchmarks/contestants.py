@@ -112,7 +112,9 @@ def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: t
             arranged(model, RuntimeConfig(attention=asked))
     model.to(device).train()
     optimizer = make_optimizer(model, run.masked.optim)
-    called = torch.compile(model) if name.endswith("compiled") else model
+    called = model
+    if name.endswith(("compiled", "graphs")):
+        called = torch.compile(model, mode="reduce-overhead" if name.endswith("graphs") else "default")
 
     def step() -> float:
         with autocast(precision, device):

@@ -8,15 +8,18 @@
 A step is forward, loss, backward and fused AdamW, from float clips that lie on the device: [0, 1] for us, who normalise inside,
 ImageNet-normalised already for transformers. Rounds are interleaved, one step of each contestant in turn, after warm-up steps
 that count for nothing; the first to go changes from round to round. What is compared is the median over rounds of the ratio
-within a round, of CPU time (all threads; on CUDA: of event time between synchronisations), so that other work on the machine
+within a round, of CPU time (all threads; on CUDA: of event time around five steps), so that other work on the machine
 moves it little. Ratios above 1 say that ours is faster.
 
 Columns: `ratio` to transformers eager, `low` and `high` its quartiles; `clips_per_s` by the same clock; `loss` of the first
-step, which must agree; `gflops` per clip counted in forward and backward, `of_minimum` that over what the method needs at least
-(`minimum_gflops`); `peak_gb` in a process of its own: on a CPU the largest resident set during three steps, `step_gb` of it
-above what stood before the first one (weights, clips, libraries); on CUDA the allocator's peak. 1 GB is 1e9 bytes.
+step, which must agree. On a CPU `gflops` per clip counted in forward and backward, `of_minimum` that over what the method needs
+at least (`minimum_gflops`), and in a process of its own `peak_gb`, the largest resident set during three steps, `step_gb` of it
+above what stood before the first one (weights, clips, libraries). On CUDA `of_peak`, the share that the least FLOPs have of the
+matrix peak measured in the same process (`peak_gflops_per_s`), and the allocator's peak above what stood before the contestant
+was made, so without clips (`peak_gb`), and before its first step (`step_gb`). 1 GB is 1e9 bytes.
 
---out FOLDER (or $OUT) receives pretrain_step.csv and pretrain_step.json with the machine, versions and commit.
+A contestant that fails has no row, and says why. --out FOLDER (or $OUT) receives pretrain_step.csv and pretrain_step.json with
+the machine, versions, commit and the fused kernels that PyTorch chooses, after each size and precision.
 """
 
 import argparse
@@ -24,12 +27,15 @@ import csv
 import ctypes
 import gc
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +49,15 @@ sys.path.append(str(ROOT))  # behind PYTHONPATH, so that another checkout can be
 from benchmarks.contestants import ATTENTIONS, BASE, SIZES, Size, Step, data_of, make_step  # noqa: E402
 from vmae.config import PretrainRun  # noqa: E402
 from vmae.cost import flops_per_clip  # noqa: E402
+from vmae.peak import matrix_peak  # noqa: E402
 from vmae.provenance import provenance  # noqa: E402
+
+CPU = torch.device("cpu")
+STEPS_TIMED = 5  # at a time on a GPU, as in a training: the next step is prepared while this one is computed
 
 
 def timed(step: Step, device: torch.device) -> float:
-    """Return the seconds of one step: CPU time of all threads, or time on the GPU."""
+    """Return the seconds of one step: CPU time of all threads, or time on the GPU, the mean of some steps."""
     if device.type != "cuda":
         started = time.process_time()
         step()
@@ -55,17 +65,15 @@ def timed(step: Step, device: torch.device) -> float:
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     begin.record()
-    step()
+    for _ in range(STEPS_TIMED):
+        step()
     end.record()
     torch.cuda.synchronize()
-    return float(begin.elapsed_time(end)) / 1000
+    return float(begin.elapsed_time(end)) / 1000 / STEPS_TIMED
 
 
-def rounds(
-    steps: dict[str, Step], num_rounds: int, num_warmup: int, device: torch.device
-) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Return seconds per contestant and round, and the loss of everybody's first step."""
-    losses = {name: float(step()) for name, step in steps.items()}
+def rounds(steps: dict[str, Step], num_rounds: int, num_warmup: int, device: torch.device) -> dict[str, list[float]]:
+    """Return seconds per contestant and round; everybody has taken a first step."""
     for step in steps.values():
         for _ in range(num_warmup - 1):
             step()
@@ -75,7 +83,34 @@ def rounds(
         first = number % len(names)
         for name in names[first:] + names[:first]:
             took[name].append(timed(steps[name], device))
-    return took, losses
+    return took
+
+
+def entered(make: Callable[[], Step], device: torch.device) -> tuple[Step, float, dict[str, float]]:
+    """Make a contestant, and return it with the loss of its first step and, on CUDA, the memory of three steps in GB."""
+    if device.type != "cuda":
+        step = make()
+        return step, float(step()), {}
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    step = make()
+    made = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    losses = [float(step()) for _ in range(3)]
+    peak = torch.cuda.max_memory_allocated()
+    return step, losses[0], {"peak_gb": (peak - before) / 1e9, "step_gb": (peak - made) / 1e9}
+
+
+def kernels(run: PretrainRun, batch: int, precision: str, device: torch.device) -> dict[str, str]:
+    """Return which fused attention kernel PyTorch chooses for encoder and decoder."""
+    grid, found = run.grid, {}
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    visible = grid.num_cubes - run.masked.mask.num_hidden(grid)
+    for name, config, tokens in (("encoder", run.encoder, visible), ("decoder", run.masked.decoder, grid.num_cubes)):
+        shape = (batch, config.num_heads, tokens, config.width // config.num_heads)
+        q, k, v = (torch.empty(shape, dtype=dtype, device=device, requires_grad=True) for _ in range(3))
+        found[name] = SDPBackend(torch._fused_sdp_choice(q, k, v)).name
+    return found
 
 
 def counted_gflops(step: Step, batch: int) -> float:
@@ -98,7 +133,7 @@ def minimum_gflops(run: PretrainRun) -> float:
 
 
 def memory_of(name: str, words: argparse.Namespace, size: str, precision: str) -> dict[str, float]:
-    """Return peak and step memory in GB of a contestant alone in a process."""
+    """Return peak and step memory in GB of a contestant alone in a process, on a CPU."""
     command = [sys.executable, __file__, "--alone", name, "--size", size, "--precision", precision, "--device", words.device]
     command += ["--batch", str(words.batch)] if words.batch else []
     command += ["--threads", str(torch.get_num_threads())]
@@ -106,17 +141,16 @@ def memory_of(name: str, words: argparse.Namespace, size: str, precision: str) -
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def alone(name: str, size: Size, precision: str, device: torch.device) -> dict[str, float]:
-    """Take three steps and say how much memory they took, in GB."""
-    step = make_step(name, size.run(), data_of(size.run(), size.batch, device), precision, device)
+def alone(name: str, size: Size, precision: str) -> dict[str, float]:
+    """Take three steps on the CPU and say how much memory they took, in GB."""
+    step = make_step(name, size.run(), data_of(size.run(), size.batch, CPU), precision, CPU)
     gc.collect()
-    if device.type != "cuda":  # making ours made theirs too, whose weights are gone and must not count
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to VmRSS
-    before = torch.cuda.memory_allocated() if device.type == "cuda" else _status_bytes("VmRSS")
+    ctypes.CDLL(None).malloc_trim(0)  # making ours made theirs too, whose weights are gone and must not count
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to VmRSS
+    before = _status_bytes("VmRSS")
     for _ in range(3):
         step()
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _status_bytes("VmHWM")
+    peak = _status_bytes("VmHWM")
     return {"peak_gb": peak / 1e9, "step_gb": (peak - before) / 1e9}
 
 
@@ -134,18 +168,29 @@ def compare(words: argparse.Namespace, size_name: str, precision: str, device: t
         [BASE, "vmae"]
         + [f"vmae {attention}" for attention in words.attention]
         + ([f"{BASE} compiled", "vmae compiled"] if words.compiled else [])
+        + (["vmae graphs"] if words.graphs else [])
     )
-    steps = {name: make_step(name, run, data, precision, device) for name in names}
-    took, losses = rounds(steps, words.rounds, words.warmup, device)
-    rows = []
+    steps, losses, memory = {}, {}, {}
     for name in names:
-        ratios = [base / own for base, own in zip(took[BASE], took[name], strict=True)]
+        try:
+            steps[name], losses[name], memory[name] = entered(partial(make_step, name, run, data, precision, device), device)
+        except Exception as error:  # out of memory, or a compiler's: the others are still worth their time
+            print(f"{name}, {size_name}, {precision}: {type(error).__name__}: {error}".splitlines()[0], flush=True)
+    took = rounds(steps, words.rounds, words.warmup, device)
+    peak = matrix_peak(precision, device) if device.type == "cuda" else 0.0
+    rows = []
+    for name in steps:
+        ratios = [base / own for base, own in zip(took.get(BASE, [math.nan] * words.rounds), took[name], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-        gflops = 0.0 if name.endswith("compiled") else counted_gflops(steps[name], size.batch)
+        clips_per_s = size.batch / statistics.median(took[name])
         row = {"size": size_name, "precision": precision, "batch": size.batch, "contestant": name}
-        row |= {"ratio": middle, "low": low, "high": high, "clips_per_s": size.batch / statistics.median(took[name])}
-        row |= {"loss": losses[name], "gflops": gflops, "of_minimum": gflops / minimum_gflops(run)}
-        row |= memory_of(name, words, size_name, precision) if not words.no_memory else {}
+        row |= {"ratio": middle, "low": low, "high": high, "clips_per_s": clips_per_s, "loss": losses[name]}
+        if device.type == "cuda":
+            row |= {"of_peak": clips_per_s * minimum_gflops(run) / peak, "peak_gflops_per_s": peak} | memory[name]
+        else:
+            gflops = 0.0 if name.endswith(("compiled", "graphs")) else counted_gflops(steps[name], size.batch)
+            row |= {"gflops": gflops, "of_minimum": gflops / minimum_gflops(run)}
+            row |= memory_of(name, words, size_name, precision) if not words.no_memory else {}
         rows.append(row)
     return rows
 
@@ -188,6 +233,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2, help="steps of each that do not count, the first one included")
     parser.add_argument("--threads", type=int, help="of torch; default: all cores")
     parser.add_argument("--compiled", action="store_true", help="both sides through torch.compile too")
+    parser.add_argument("--graphs", action="store_true", help="ours compiled into CUDA graphs too (mode reduce-overhead)")
     parser.add_argument("--attention", nargs="+", choices=ATTENTIONS, default=[], help="ours with these too (runtime.attention)")
     parser.add_argument("--no-memory", action="store_true", help="skip the memory columns")
     parser.add_argument("--profile", action="store_true", help="operators of one step of the first size and precision")
@@ -200,24 +246,28 @@ def main() -> None:
     if words.alone:
         size = SIZES[words.size[0]]
         size = replace(size, batch=words.batch or size.batch)
-        print(json.dumps(alone(words.alone, size, words.precision[0], device)))
+        print(json.dumps(alone(words.alone, size, words.precision[0])))
         return
     if words.profile:
         profile(words, device)
         return
     rows: list[dict[str, Any]] = []
+    chosen: dict[str, dict[str, str]] = {}
     for size_name in words.size:
         for precision in words.precision:
+            size = SIZES[size_name]
+            chosen[f"{size_name} {precision}"] = kernels(size.run(), words.batch or size.batch, precision, device)
             new = compare(words, size_name, precision, device)
-            if not rows:
+            if new and not rows:
                 print(" | ".join(new[0]))
             show(new)
             rows += new
-    if words.out:
-        write(rows, Path(words.out))
+            if words.out and rows:
+                write(rows, chosen, Path(words.out))
+    print(f"fused attention, where it is asked for: {chosen}")
 
 
-def write(rows: list[dict[str, Any]], folder: Path) -> None:
+def write(rows: list[dict[str, Any]], chosen: dict[str, dict[str, str]], folder: Path) -> None:
     """Write rows as csv, and as json with where they come from."""
     import transformers
 
@@ -226,7 +276,7 @@ def write(rows: list[dict[str, Any]], folder: Path) -> None:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
         table.writerows(rows)
-    facts = provenance() | {"transformers": transformers.__version__, "command": " ".join(sys.argv)}
+    facts = provenance() | {"transformers": transformers.__version__, "command": " ".join(sys.argv), "fused_attention": chosen}
     (folder / "pretrain_step.json").write_text(json.dumps({"provenance": facts, "rows": rows}, indent=1))
 
 

@@ -23,14 +23,12 @@ from vmae.data.clips import ClipBatch, TrainBatches, load
 from vmae.data.source import frames_of, manifest_of
 from vmae.model.autoencoder import VideoMAE
 from vmae.model.masking import draw_batch, draw_kept_batch
+from vmae.peak import matrix_peak, wait_for
 from vmae.runtime import RuntimeConfig
 from vmae.train.distributed import World
 from vmae.train.optim import make_optimizer
 from vmae.train.pretrain import train_batches
 from vmae.train.setup import arranged, autocast, naming_memory, seed_init
-
-PEAK_SIZES = {"cpu": 1024, "cuda": 8192}
-PEAK_REPEATS = 5
 
 
 @dataclass
@@ -66,28 +64,6 @@ class Measured:
             row |= {"gflops_per_clip": self.gflops_per_clip, "gflops_per_s": rate, "peak_gflops_per_s": self.peak_gflops_per_s}
             row |= {"share_of_peak": rate / max(self.peak_gflops_per_s, 1e-9)}
         return row | {"peak_memory_gb": self.peak_memory_gb, "page_faults_per_step": self.num_faults / max(1, self.num_steps)}
-
-
-def matrix_peak(precision: str, device: torch.device) -> float:
-    """Return the GFLOP/s of a large square matrix product, the best of five: what is reached, not what is sold."""
-    size = PEAK_SIZES[device.type]
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    a @ b
-    best = float("inf")
-    for _ in range(PEAK_REPEATS):
-        wait_for(device)
-        started = time.perf_counter()
-        a @ b
-        wait_for(device)
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best / 1e9
-
-
-def wait_for(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_memory_gb(device: torch.device) -> float:
