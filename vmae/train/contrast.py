@@ -60,10 +60,11 @@ def pretrain_contrast(run: PretrainRun, place: Place) -> Outcome:
         training.update(loss_of)
 
     metrics: dict[str, object] = {}
+    spent = training.compute(run.grid.num_cubes)  # before judging, whose memory is another
     if world.is_main:
         save_weights(place.run_dir.weights, model)  # before judging, whatever comes of that
         metrics = judge(model, run, config, judging, world) | {"num_videos": len(videos.rows), "list_sha256": videos.list_sha256}
-    return Outcome(metrics, training.compute(run.grid.num_cubes))
+    return Outcome(metrics, spent)
 
 
 def _batches(

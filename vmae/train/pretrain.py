@@ -41,6 +41,9 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
         training.update(loss_of)
 
     metrics: dict[str, object] = {}
+    spent = training.compute(
+        run.grid.num_cubes - config.mask.num_hidden(run.grid)
+    )  # before judging, which has another memory peak
     whole = training.whole(lambda: VideoMAE(run))
     assert isinstance(whole, VideoMAE)
     if world.is_main:
@@ -49,7 +52,7 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
         metrics = judge(whole, heldout, len(judging), config, world)
         metrics |= {"num_videos": len(videos.rows), "list_sha256": videos.list_sha256}
         save_reconstruction(place.run_dir.reconstruction, whole, heldout[0], config, world)
-    return Outcome(metrics, training.compute(run.grid.num_cubes - config.mask.num_hidden(run.grid)))
+    return Outcome(metrics, spent)
 
 
 def train_batches(run: PretrainRun, videos: FrameSource, world: World) -> TrainBatches:

@@ -5,19 +5,21 @@ from contextlib import contextmanager
 import pytest
 import torch
 import torch.distributed as dist
-from helpers import noise
+from helpers import noise, prepare
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vmae.data import views
 from vmae.data.clips import ClipBatch, moved
+from vmae.job import work
 from vmae.model.autoencoder import VideoMAE
 from vmae.model.classifier import Classifier
 from vmae.runtime import RuntimeConfig
-from vmae.train import distributed
+from vmae.train import distributed, pretrain
 from vmae.train.dropping import Dropping
 from vmae.train.mixing import Mixer
 from vmae.train.setup import autocast
+from vmae.train.training import Training
 
 CUDA = torch.device("cuda", 0)
 
@@ -180,3 +182,16 @@ def test_ranks_on_gpus_ask_each_other_over_their_cpus(joined, monkeypatch, tmp_p
         assert ranks.any(True, False) == [True, False]
         assert ranks.mean([0.5, 3.0]) == [0.5, 3.0]
     assert joined == ["on cuda:1", "peak of cuda:1", "cpu:gloo,cuda:nccl"]
+
+
+def test_the_memory_peak_is_of_training_not_of_judging(recipe, store, runtime, monkeypatch):
+    peak_gb, judge = {"so far": 1.0}, pretrain.judge
+
+    def judging(*given):
+        peak_gb["so far"] = 2.0
+        return judge(*given)
+
+    monkeypatch.setattr(pretrain, "judge", judging)
+    monkeypatch.setattr(Training, "_memory", lambda _: {"peak_memory_gb": peak_gb["so far"]})
+    assert work(prepare(store, recipe), runtime).compute["peak_memory_gb"] == 1.0
+    assert peak_gb["so far"] == 2.0
