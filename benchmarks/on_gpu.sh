@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What needs a GPU, in one go, what matters most first: the comparison with transformers (speed, share of the measured matrix peak,
-# memory) at three sizes, memory by decoder depth, the tests, the bench. A part that fails or takes too long leaves its log, and the
-# next one starts; none starts when the time is up. Needs what pretrain_step.py imports; the tests and the bench all that vmae does.
+# memory) at three sizes, memory by decoder depth, where a step's time goes, the tests, the bench. A part that fails or takes too
+# long leaves its log, and the next one starts; none starts when the time is up. Needs torch, timm, transformers and pydantic; the
+# bench simplejpeg too, the tests pytest, pytest-timeout, hypothesis, av and, where there is one for the machine, decord.
 #
 #   bash benchmarks/on_gpu.sh [PART...]     default: all parts, in the order below
 #   TOTAL_S=570 PYTHON=python3 OUT=/there bash benchmarks/on_gpu.sh beside_vit_b memory
@@ -43,10 +44,12 @@ beside() { # SIZE SECONDS MORE...
 
 beside vit_b "${SECONDS_EACH:-240}"
 part memory "${SECONDS_EACH:-60}" "$python" benchmarks/decoder_memory.py --device "$device"
+part profile "${SECONDS_EACH:-60}" "$python" benchmarks/pretrain_step.py --device "$device" --size vit_b --precision bf16 \
+    --batch "${BATCH:-64}" --warmup 3 --compiled --profile
 beside cubes512 "${SECONDS_EACH:-150}" --graphs
 beside vit_s "${SECONDS_EACH:-150}"
 # The files by name: another one that cannot be imported here must not end them.
-part tests "${SECONDS_EACH:-240}" env VMAE_TEST_DEVICE="$device" "$python" -m pytest -m gpu -rfEs $(grep -rl "mark\.gpu" tests)
+part tests "${SECONDS_EACH:-240}" env VMAE_TEST_DEVICE="$device" "$python" -m pytest -m gpu -rfEs $(grep -rl --include="*.py" "mark\.gpu" tests)
 for compile in true false; do
     part "vit_b_compile_$compile" "${SECONDS_EACH:-120}" "$python" -m vmae bench model --model vit_b --batch "${BATCH:-64}" \
         --precision bf16 --steps "${STEPS:-30}" --warmup 5 --set device="$device" --set compile="$compile" \

@@ -11,12 +11,13 @@ that count for nothing; the first to go changes from round to round. What is com
 within a round, of CPU time (all threads; on CUDA: of event time around five steps), so that other work on the machine
 moves it little. Ratios above 1 say that ours is faster.
 
-Columns: `ratio` to transformers eager, `low` and `high` its quartiles; `clips_per_s` by the same clock; `loss` of the first
-step, which must agree. On a CPU `gflops` per clip counted in forward and backward, `of_minimum` that over what the method needs
-at least (`minimum_gflops`), and in a process of its own `peak_gb`, the largest resident set during three steps, `step_gb` of it
-above what stood before the first one (weights, clips, libraries). On CUDA `of_peak`, the share that the least FLOPs have of the
-matrix peak measured in the same process (`peak_gflops_per_s`), and the allocator's peak above what stood before the contestant
-was made, so without clips (`peak_gb`), and before its first step (`step_gb`). 1 GB is 1e9 bytes.
+Columns: `ratio` to transformers eager with its quartiles `low` and `high`, with --compiled `to_compiled` alike to transformers
+compiled; `clips_per_s` by the same clock; `loss` of the first step, which must agree. On a CPU `gflops` per clip counted in
+forward and backward, `of_minimum` that over what the method needs at least (`minimum_gflops`), and in a process of its own
+`peak_gb`, the largest resident set during three steps, `step_gb` of it above what stood before the first one (weights, clips,
+libraries). On CUDA `of_peak`, the share that the least FLOPs have of the matrix peak measured in the same process
+(`peak_gflops_per_s`), and the allocator's peak above what stood before the contestant was made, so without clips (`peak_gb`),
+and before its first step (`step_gb`). 1 GB is 1e9 bytes.
 
 A contestant that fails has no row, and says why. --out FOLDER (or $OUT) receives pretrain_step.csv and pretrain_step.json with
 the machine, versions, commit and the fused kernels that PyTorch chooses, after each size and precision.
@@ -33,7 +34,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ sys.path.append(str(ROOT))  # behind PYTHONPATH, so that another checkout can be
 from benchmarks.contestants import ATTENTIONS, BASE, SIZES, Size, Step, data_of, make_step  # noqa: E402
 from vmae.config import PretrainRun  # noqa: E402
 from vmae.cost import flops_per_clip  # noqa: E402
-from vmae.peak import matrix_peak  # noqa: E402
+from vmae.peak import matrix_peak, wait_for  # noqa: E402
 from vmae.provenance import provenance  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -159,6 +160,13 @@ def _status_bytes(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
 
+def ratios(took: dict[str, list[float]], base: str, name: str, columns: Sequence[str]) -> dict[str, float]:
+    """Return how many times as fast as `base` a contestant is: median and quartiles over rounds, no numbers where that failed."""
+    found = [theirs / own for theirs, own in zip(took.get(base, [math.nan] * len(took[name])), took[name], strict=True)]
+    low, middle, high = statistics.quantiles(found, n=4) if len(found) > 1 else found * 3
+    return dict(zip(columns, (middle, low, high), strict=True))
+
+
 def compare(words: argparse.Namespace, size_name: str, precision: str, device: torch.device) -> list[dict[str, Any]]:
     """Return the table's rows of one size and precision."""
     size = SIZES[size_name] if not words.batch else replace(SIZES[size_name], batch=words.batch)
@@ -180,11 +188,12 @@ def compare(words: argparse.Namespace, size_name: str, precision: str, device: t
     peak = matrix_peak(precision, device) if device.type == "cuda" else 0.0
     rows = []
     for name in steps:
-        ratios = [base / own for base, own in zip(took.get(BASE, [math.nan] * words.rounds), took[name], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
         clips_per_s = size.batch / statistics.median(took[name])
         row = {"size": size_name, "precision": precision, "batch": size.batch, "contestant": name}
-        row |= {"ratio": middle, "low": low, "high": high, "clips_per_s": clips_per_s, "loss": losses[name]}
+        row |= ratios(took, BASE, name, ("ratio", "low", "high"))
+        if words.compiled:
+            row |= ratios(took, f"{BASE} compiled", name, ("to_compiled", "compiled_low", "compiled_high"))
+        row |= {"clips_per_s": clips_per_s, "loss": losses[name]}
         if device.type == "cuda":
             row |= {"of_peak": clips_per_s * minimum_gflops(run) / peak, "peak_gflops_per_s": peak} | memory[name]
         else:
@@ -210,16 +219,18 @@ def profile(words: argparse.Namespace, device: torch.device) -> None:
     from torch.profiler import ProfilerActivity
 
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
-    key = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     size = SIZES[words.size[0]]
-    for name in (BASE, "vmae"):
+    size = replace(size, batch=words.batch or size.batch)
+    for name in [BASE, "vmae"] + (["vmae compiled"] if words.compiled else []):
         step = make_step(name, size.run(), data_of(size.run(), size.batch, device), words.precision[0], device)
         for _ in range(words.warmup):
             step()
         with torch.profiler.profile(activities=kinds) as found:
             step()
+            wait_for(device)
         print(f"{name}, {words.size[0]}, {words.precision[0]}")
-        print(found.key_averages().table(sort_by=key, row_limit=14, max_name_column_width=50))
+        print(found.key_averages().table(sort_by=key, row_limit=14 if device.type == "cpu" else 30, max_name_column_width=50))
 
 
 def main() -> None:
