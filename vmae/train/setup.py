@@ -18,6 +18,8 @@ from vmae.model.blocks import blocks_of
 from vmae.runtime import RuntimeConfig
 
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+# Of the CPU's allocator; of cuBLAS and cuDNN, whose workspaces come last on a device that is nearly full.
+NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -35,7 +37,8 @@ def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
     for block in blocks_of(model):
         block.kernel = runtime.attention
         if runtime.recompute:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+            # A block draws nothing, so no generator's state is kept for its second time.
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)  # type: ignore[method-assign]
     if not runtime.compile:
         return model
     # Where the next start of this or another run finds it, on another node too; torch's own place is a node's /tmp, and
@@ -76,8 +79,8 @@ def naming_memory(part: str, num_clips: int, can_split: bool = True) -> Iterator
     """
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator has no class of its own
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; others have no class of their own
+        if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in NO_MEMORY):
             raise
         if part == "optimiser":
             advice = (

@@ -131,7 +131,12 @@ def test_a_second_start_finds_what_the_first_one_compiled(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
 )
 def test_memory_errors_name_the_part_and_the_remedy(error):
     with pytest.raises(ConfigError, match=r"backward of 8 clips.*micro_batch_size = 4"), naming_memory("backward", 8):
