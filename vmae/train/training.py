@@ -118,11 +118,11 @@ class Training:
         world, runtime = self.place.world, self.place.runtime
         steps = range(self.progress.step, self.total_steps)
         self._is_back = False
+        self.model.train()
         for batch in self.clock.waiting(load(self.data, steps, runtime.num_workers, world.device)):
             if self.progress.step + 1 in self.progress.left_out:
                 self._end_step()
             else:
-                self.model.train()
                 self.schedule.step_update(self.progress.step)
                 yield batch
             is_due = self.progress.train_s - self._saved_s >= runtime.checkpoint_every_s
