@@ -20,6 +20,7 @@ from vmae.identity import cell_id, run_id
 from vmae.overrides import check_overrides
 from vmae.recipe import Recipe
 
+METRICS = ("top1", "top5")  # of evaluations, the higher the better
 SPREADS = ("own", "pooled")
 SEEDED = ("pretrain", "finetune", "linear_probe", "contrast")  # sections with a replicate's seed
 
@@ -32,7 +33,7 @@ class Ablation:
         paper: where the paper asks it, for example "Table 1b".
         baseline: name of the arm that the others are compared with; of several, the first that the preset has.
         datasets: the data sets it is asked on, by the paper's names; empty: all of the sweep.
-        metric: what its arms are compared by, a metric of evaluations.
+        metric: what its arms are compared by, one of METRICS.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Ablation:
     metric: str = "top1"
 
     def __post_init__(self) -> None:
-        """Refuse double and copied arms, an absent baseline and a docstring without its three parts."""
+        """Refuse double and copied arms, an absent baseline, an unknown metric and a docstring without its three parts."""
         _check_doc(f"ablation {self.name}", self.doc)
         names = [arm.name for arm in self.arms]
         for one, other in _side_by_side(self.arms):
@@ -55,6 +56,8 @@ class Ablation:
         for baseline in self.baselines:
             if baseline not in names:
                 raise ConfigError(f"ablation {self.name}: no arm {baseline!r} as baseline{near(baseline, names)}")
+        if self.metric not in METRICS:
+            raise ConfigError(f"ablation {self.name}: metric {self.metric!r}{near(self.metric, METRICS)}")
         for part in ("Expected", "Cost"):
             if not self.part(part):
                 raise ConfigError(f"ablation {self.name}: its docstring has no '{part}:' paragraph")

@@ -14,10 +14,9 @@ from vmae.config import EvaluateRun, Run
 from vmae.errors import ConfigError, near
 from vmae.identity import cell_id
 from vmae.recipe import Recipe
-from vmae.study import Ablation
+from vmae.study import METRICS, Ablation
 
 SAMPLERS = ("tpe", "qmc", "grid", "cmaes")
-METRICS = ("top1", "top5")  # of evaluations, the higher the better
 REPORTED = ("test", "val", "validation")  # lists that papers report on
 
 
@@ -47,7 +46,7 @@ class Search:
         sampler: one of SAMPLERS. Without a history (qmc, grid) all trials are one round.
         trials: per cell, the shared recipe among them as trial 0; None: the whole grid.
         round_size: trials of a cell that are asked for together; the next round knows all of them.
-        metric: one of METRICS.
+        metric: one of METRICS of vmae.study.
         split: what it is measured on: held out from training, and never the reported list.
         seed: of the sampler; `run_seed` is that of every trial's run.
         winner_seeds: fresh ones for the winner and the shared recipe.

@@ -70,6 +70,8 @@ def test_a_bad_arm_names_sweep_ablation_arm_and_data_set():
     [
         ({"baseline": "0.57"}, "no arm '0.57' as baseline"),
         ({"arms": (Arm("a", {}), Arm("a", {}))}, "two arms have one name"),
+        ({"metric": "top_1"}, "ablation a: metric 'top_1'. Did you mean 'top1'"),
+        ({"metric": "loss"}, "metric 'loss'.* Allowed: top1, top5"),
         ({"doc": "Question?"}, "no 'Expected:' paragraph"),
         ({"doc": "Question?\n\nExpected: x"}, "no 'Cost:' paragraph"),
     ],

@@ -41,9 +41,8 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
         training.update(loss_of)
 
     metrics: dict[str, object] = {}
-    spent = training.compute(
-        run.grid.num_cubes - config.mask.num_hidden(run.grid)
-    )  # before judging, which has another memory peak
+    num_visible = run.grid.num_cubes - config.mask.num_hidden(run.grid)
+    spent = training.compute(num_visible)  # before judging, whose memory is another
     whole = training.whole(lambda: VideoMAE(run))
     assert isinstance(whole, VideoMAE)
     if world.is_main:
