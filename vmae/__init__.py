@@ -13,7 +13,7 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     data.augment data.clips data.views data.demand
     train.distributed train.sharding train.checkpoint train.progress train.optim train.setup train.mixing train.dropping
     train.training train.heldout train.pretrain train.contrast train.finetune train.evaluate
-    load bench bench_cli job __main__
+    load peak bench bench_cli job __main__
 
 Nothing in the first six lines imports torch, so planning, status and reports stay light.
 """
