@@ -36,17 +36,17 @@ def overview(studies: Sequence[Study], links: Sequence[str]) -> pd.DataFrame:
     rows = []
     for claim in CLAIMS:
         said = _first_to_say(claim, found)
-        seen = [f"{link}: {'<br>'.join(map(_seen, part))}" for link, part in said.items()]
+        seen = [f"{link}: {'<br>'.join(_seen(part))}" for link, part in said.items()]
         made = {finding.check for part in said.values() for finding in part}
         missing = [f for _, every in found for f in every if f.claim == claim and f.check and f.check not in made]
-        seen += dict.fromkeys(map(_unseen, missing))
-        seeds = [_seeds(finding) for part in said.values() for finding in part]
+        seen += dict.fromkeys(f"{_what(finding)}: **{finding.status}**" for finding in missing)
+        seeds = [line for part in said.values() for line in _seeds(part)]
         rows.append(
             {
                 "claim": f"**{claim.id}** {claim.statement}",
                 "the paper's evidence": claim.evidence,
                 "seen here": "<br>".join(seen) or unasked(claim),
-                "to settle it": "<br>".join([*filter(None, seeds), *_commands(claim)]),
+                "to settle it": "<br>".join([*seeds, *_commands(claim)]),
             }
         )
     return pd.DataFrame(rows)
@@ -63,20 +63,29 @@ def _first_to_say(claim: Claim, found: Sequence[tuple[str, Sequence[Finding]]]) 
     return said
 
 
-def _seen(finding: Finding) -> str:
-    return f"{_unseen(finding)} ({finding.numbers})" if finding.numbers else _unseen(finding)
+def _seen(part: Sequence[Finding]) -> list[str]:
+    """Return what a study says of a claim, with the data set where one comparison was made on several."""
+    return [f"{_what(f)}{_where(f, part)}: **{f.status}**{f' ({f.numbers})' if f.numbers else ''}" for f in part]
 
 
-def _unseen(finding: Finding) -> str:
+def _what(finding: Finding) -> str:
     assert finding.check is not None
-    return f"{finding.check.text}: **{finding.status}**"
+    return finding.check.text
 
 
-def _seeds(finding: Finding) -> str:
-    if not finding.to_settle or finding.check is None:
-        return ""
-    seeds, _, effect = finding.to_settle.partition(" ")
-    return f"{finding.check.arm} against {finding.check.versus}: {seeds} seeds of this size {effect}"
+def _where(finding: Finding, part: Sequence[Finding]) -> str:
+    is_alone = len({f.dataset for f in part if f.check == finding.check}) == 1
+    return "" if is_alone else f", {finding.dataset}"
+
+
+def _seeds(part: Sequence[Finding]) -> list[str]:
+    settled = []
+    for finding in part:
+        if finding.to_settle and finding.check is not None:
+            seeds, _, effect = finding.to_settle.partition(" ")
+            pair = f"{finding.check.arm} against {finding.check.versus}{_where(finding, part)}"
+            settled.append(f"{pair}: {seeds} seeds of this size {effect}")
+    return settled
 
 
 def _commands(claim: Claim) -> list[str]:

@@ -77,3 +77,18 @@ def test_the_table_is_the_committed_reports():
                     reported.add((cell["arm"], value, other, said))
     assert len(shown) == 12
     assert set(shown) <= reported
+
+
+def test_what_is_said_of_contrastive_pretraining_is_the_committed_reports():
+    tables = ROOT / "results" / "evidence_methods" / "tables"
+    motion, appearance = (
+        pd.read_csv(tables / f"methods-digits-{label}.csv").set_index("arm") for label in ("motion", "appearance")
+    )
+    said = " ".join(README.split())
+    for arm in ("VideoMAE", "MoCo v3"):
+        assert f"{arm}, {motion.loc[arm, 'top1']:.1f} ± {motion.loc[arm, 'top1_half_width']:.1f}," in said
+    assert motion.loc["MoCo v3", "vs_baseline_verdict"].startswith("not distinguishable")
+    shared = appearance.loc["VideoMAE, shared rate"]
+    assert shared["vs_scratch_verdict"] == "better"
+    assert f"is {shared['vs_scratch']:.1f} ± {shared['vs_scratch_half_width']:.1f} points above none" in said
+    assert appearance.loc["MoCo v3", "vs_scratch_verdict"].startswith("not distinguishable")

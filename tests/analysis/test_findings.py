@@ -174,3 +174,11 @@ def test_of_several_studies_the_first_that_made_a_comparison_speaks(tmp_path):
     assert rows.loc["B06", "seen here"] == "not run"
     assert rows.loc["B03", "seen here"].startswith("not judged by runs: ")
     assert "python -m sweeps submit paper_table1 --preset paper" in rows.loc["B25", "to settle it"]
+
+
+def test_a_comparison_made_on_several_data_sets_says_on_which(paper_study):
+    rows = overview([paper_study], ["[paper](p)"]).set_index(pd.Index([claim.id for claim in CLAIMS]))
+    seen = rows.loc["B25", "seen here"]
+    assert "MSE above L1, SSV2: **" in seen
+    assert "MSE above L1, K400: **" in seen
+    assert "MSE against L1, K400: " in rows.loc["B25", "to settle it"]
