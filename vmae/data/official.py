@@ -125,7 +125,7 @@ def ucf101(files: Sequence[Path], split_number: int) -> Listing:
     numbers: dict[str, int] = {}
     for where, line in lines_of(index):
         number, _, name = line.partition(" ")
-        if not number.isdecimal() or int(number) != len(numbers) + 1 or not name:
+        if number != str(len(numbers) + 1) or not name:
             raise DataError(f"{where}: {line!r}; expected '{len(numbers) + 1} ClassName'")
         numbers[name.strip()] = len(numbers)
     lists = {

@@ -196,6 +196,7 @@ def edit(lists, name, change):
             ":13: 'Juggling/v_g01.avi 4' is not in a class folder",
         ),
         ("ucf101", "classInd.txt", lambda b: b.replace(b"2 Apply", b"3 Apply"), ":2: '3 ApplyLipstick'; expected '2 ClassName'"),
+        ("ucf101", "classInd.txt", lambda b: b.replace(b"2 Apply", b"9" * 5000 + b" Apply"), "expected '2 ClassName'"),
         ("ucf101", "testlist01.txt", lambda b: b"", "no test video in"),
         ("hmdb51", "sword_test_split1.txt", lambda b: b.replace(b" 1 ", b" 3 ", 1), "expected a file name and 0, 1 or 2"),
         ("hmdb51", "sword_test_split1.txt", lambda b: b"\0" + b, "is no text file"),
