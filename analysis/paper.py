@@ -44,17 +44,22 @@ def lookup(row: Mapping[str, Any] | None, dataset: str) -> PaperValue | None:
     """
     if not row:
         return None
-    _check(row["table"], {table for table, *_ in paper_values()}, "table")
+    _check(row["table"], _cases(), "table")
     return paper_values().get((row["table"], row["case"], row["dataset"].format(dataset), row["metric"]))
 
 
 def check_row(table: str, case: str) -> None:
     """Raise ResultsError for a table, or a case of it, that is not in paper.csv on any data set: mistyped, or yet to be added."""
+    _check(table, _cases(), "table")
+    _check(case, _cases()[table], f"case of {table}")
+
+
+@functools.cache
+def _cases() -> Mapping[str, set[str]]:
     cases: dict[str, set[str]] = {}
-    for known_table, known_case, *_ in paper_values():
-        cases.setdefault(known_table, set()).add(known_case)
-    _check(table, cases, "table")
-    _check(case, cases[table], f"case of {table}")
+    for table, case, *_ in paper_values():
+        cases.setdefault(table, set()).add(case)
+    return cases
 
 
 def _check(word: str, known: Collection[str], what: str) -> None:

@@ -13,6 +13,7 @@ from sweeps.declared import Declaration
 from vmae.arms import Arm
 
 SHARED = Arm("VideoMAE, shared rate", {"pretrain.optim.base_lr": 64e-3}, presets=("quick",))
+LENGTH = evidence_long.SWEEP.settings
 RATES = {"pretrain.optim.base_lr": 16e-3, "instead.contrast.optim.base_lr": 1e-3}  # found by the search lr_per_method
 
 SWEEP = Declaration(
@@ -21,5 +22,5 @@ SWEEP = Declaration(
     ablations=(replace(methods.ABLATION, arms=(*methods.ABLATION.arms, SHARED), datasets=("SSV2", "UCF101")),),
     datasets=("SSV2", "UCF101"),
     seeds=tuple(range(30, 35)),
-    settings={**evidence_long.SWEEP.settings, **RATES, "instead.contrast.optim.epochs": 18},
+    settings={**LENGTH, **RATES, "instead.contrast.optim.epochs": LENGTH["pretrain.optim.epochs"]},
 )
