@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic as made
+from PIL import Image
 
 from analysis import charts, drawing, figures, plots, style
 from analysis.collect import load_study
@@ -200,6 +201,19 @@ def test_the_font_of_letters_sets_words_as_the_whole_font_does(ax):
             widths = [text.get_window_extent().width for text in (letters, whole)]
         assert letters.get_fontname() == "STIXLetters"
         assert widths[0] == pytest.approx(widths[1], rel=0.015), words
+
+
+def test_a_saved_png_has_no_alpha_and_shows_what_was_drawn(ax, tmp_path):
+    ax.plot([0, 1], [0, 1])
+    ax.fill_between([0, 1], [0, 0.5], [0.5, 1], alpha=0.2)
+    png = style.save(ax.figure, tmp_path / "line")[0]
+    box = ax.figure.get_tightbbox().padded(style.PAD_IN)
+    ax.figure.savefig(tmp_path / "again.png", bbox_inches=box)
+    saved, drawn = Image.open(png), np.asarray(Image.open(tmp_path / "again.png"))
+    assert saved.mode == "RGB"
+    assert saved.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+    assert (drawn[..., 3] == 255).all()
+    assert (np.asarray(saved) == drawn[..., :3]).all()
 
 
 def test_the_palette_is_seaborns():
