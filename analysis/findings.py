@@ -118,10 +118,17 @@ def _asked(study: Study) -> Iterator[tuple[Claim, Check, str]]:
             part = frame[frame["ablation"] == check.ablation]
             for dataset in part["dataset"].unique():
                 arms = set(part.loc[part["dataset"] == dataset, "arm"])
-                wanted = {check.arm, check.versus}
-                present = wanted <= (arms if check.kind == "better" else {arm.split()[0] for arm in arms})
-                if present:
+                if _has_both(arms, check):
                     yield claim, check, dataset
+
+
+def _has_both(arms: Iterable[str], check: Check) -> bool:
+    """Return whether a comparison's two arms are there; of kinds of mask, whether both have the same ratios to choose from."""
+    if check.kind == "better":
+        return {check.arm, check.versus} <= set(arms)
+    words = [arm.partition(" ") for arm in arms]
+    mine, other = ({ratio for kind, _, ratio in words if kind == wanted} for wanted in (check.arm, check.versus))
+    return mine == other and len(mine) > 1
 
 
 def _compare(study: Study, check: Check, dataset: str) -> tuple[Difference | None, tuple[str, ...]]:

@@ -1,9 +1,9 @@
 """Does it matter which cubes are hidden where pre-training is worth most: telling which digit it is?
 
 On how a digit moves, `evidence_masking` told no two kinds of mask apart, but pre-training itself was worth five to eight points
-there; on which digit it is, `evidence_methods` found nineteen. Every kind of mask at 7/8, near the paper's ratios, and tubes at two
-lower ones. Trained as long as `evidence_long`; scratch and tube 0.75 are runs of `evidence_methods`, whose seeds these are. An hour and
-a half on two cores.
+there; on which digit it is, `evidence_methods` found nineteen. Every kind of mask at 7/8, near the paper's ratios, and tubes at
+two lower ones. Trained as long as `evidence_long`; scratch and tube 0.75 are runs of `evidence_methods`, whose seeds these are.
+An hour and a half on two cores.
 """
 
 from dataclasses import replace

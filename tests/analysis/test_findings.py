@@ -12,9 +12,10 @@ from analysis.compare import holm
 from analysis.findings import findings, page
 from analysis.overview import overview
 from sweeps import registry
+from sweeps.presets import quick
 from vmae.arms import Arm, grid_arms
 from vmae.runs import Store
-from vmae.study import Ablation, make_plan
+from vmae.study import Ablation, Sweep, make_plan
 
 
 def by_claim(study):
@@ -89,6 +90,16 @@ def test_the_best_ratio_of_a_kind_is_compared_seed_by_seed(store):
 def test_a_missing_ratio_leaves_the_comparison_not_run(store):
     finding = by_claim(masks(lambda arm, seed: None if arm == "random 0.75" else level(arm, seed), store))
     assert finding["B24", "d", "random", "tube"].status == "not run"
+
+
+@pytest.mark.parametrize("left_out", [{"random 0.75"}, {"tube 0.5", "tube 0.75", "random 0.5", "random 0.75"}])
+def test_best_ratios_are_compared_among_the_same_ratios_and_at_least_two(store, left_out):
+    whole = masks(level, store)
+    part = whole.replicates[~whole.replicates["arm"].isin(left_out)]
+    found = by_claim(replace(whole, replicates=part))
+    assert ("B24", "d", "random", "tube") in by_claim(whole)
+    assert ("B24", "d", "random", "tube") not in found
+    assert found["B22", "d", "tube 0.875", "random 0.875"].numbers
 
 
 def test_the_best_ratios_of_one_seed_are_not_compared(store):
@@ -174,6 +185,25 @@ def test_of_several_studies_the_first_that_made_a_comparison_speaks(tmp_path):
     assert rows.loc["B06", "seen here"] == "not run"
     assert rows.loc["B03", "seen here"].startswith("not judged by runs: ")
     assert "python -m sweeps submit paper_table1 --preset paper" in rows.loc["B25", "to settle it"]
+
+
+def test_on_each_data_set_the_first_study_that_has_it_speaks(tmp_path):
+    arms = grid_arms({"pretrain.mask.kind": ("tube", "random"), "pretrain.mask.ratio": (0.9,)}, "{kind} {ratio:g}")
+    ablation = Ablation("mask_sampling", made.DOC, "Table 1b", arms, "tube 0.9")
+    recipes = {"motion": quick("motion"), "looks": quick("appearance")}
+    studies = []
+    for name, datasets, ahead in (("first", ["motion"], 5.0), ("second", ["motion", "looks"], -7.0)):
+        sweep = Sweep("synthetic", made.DOC, (ablation,), {dataset: recipes[dataset] for dataset in datasets}, (0, 1, 2))
+        made.finish(
+            Store(tmp_path / name),
+            make_plan(sweep),
+            lambda arm, seed, ahead=ahead: 60.0 + (ahead + 0.1 * seed) * (arm == "tube 0.9"),
+        )
+        studies.append(load_study(Store(tmp_path / name), "synthetic"))
+    rows = overview(studies, ["[first](a)", "[second](b)"]).set_index(pd.Index([claim.id for claim in CLAIMS]))
+    first, second = rows.loc["B22", "seen here"].split("<br>")
+    assert first.startswith("[first](a): tube 0.9 above random 0.9, motion: **supported** (+5.1")
+    assert second.startswith("[second](b): tube 0.9 above random 0.9, looks: **contradicted** (-6.9")
 
 
 def test_a_comparison_made_on_several_data_sets_says_on_which(paper_study):
