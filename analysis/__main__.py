@@ -139,7 +139,7 @@ def compare(
 
 @app.command()
 def claims(
-    names: Annotated[list[str], typer.Argument(help="Submitted sweeps; the first that made a comparison on a data set speaks of it.")],
+    names: Annotated[list[str], typer.Argument(help="Submitted sweeps; of a comparison on a data set the first speaks.")],
     runs: Runs = None,
     reports: Annotated[str, typer.Option(help="The folder of their reports, as links name it.")] = "reports",
 ) -> None:

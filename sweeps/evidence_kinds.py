@@ -1,4 +1,4 @@
-"""On which digit it is, once more: are tubes ahead of random cubes and of frames, and is it the ratio that holds random cubes back?
+"""On which digit it is, once more: are tubes ahead of random cubes and of frames, and is it the ratio that holds the former back?
 
 `evidence_appearance` told frames from tubes and hinted at random cubes; these seeds no study has seen. Random cubes at 3/4 too:
 a review's hypothesis (B24) is that they want a lower ratio than tubes. Trained as long as `evidence_long`. An hour on two cores.
