@@ -20,6 +20,11 @@ def names() -> list[str]:
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NOT_DECLARATIONS)
 
 
+def is_declared(name: str) -> bool:
+    """Return whether a sweep is declared, by its name or with a preset at its end; its file may still be broken."""
+    return split_name(name)[0] in names()
+
+
 def split_name(name: str, known: Collection[str] | None = None) -> tuple[str, str | None]:
     """Return a sweep's name and the preset that it may end in, as plans are named: `paper_table1-proxy`.
 
@@ -71,6 +76,8 @@ def load(name: str, preset: str | None = None) -> Sweep:
         raise ConfigError(f"sweep {name}-{ending} is at preset {ending!r}, not {preset!r}")
     preset = preset or ending
     if name not in names():
+        if (ROOT / "sweeps" / "searches" / f"{name}.py").exists():
+            raise ConfigError(f"{name!r} is a search, not a sweep; where it stands: python -m sweeps search status {name}")
         raise ConfigError(f"no sweep {name!r}{near(name, names())}")
     sweep: Sweep | Declaration = declared(f"sweeps.{name}", "SWEEP", (Sweep, Declaration))
     if isinstance(sweep, Declaration):

@@ -1,5 +1,6 @@
 """What the commands share: their options, and from them the plan and the store."""
 
+import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,9 +14,9 @@ from sweeps import registry
 from sweeps.scales import DEFAULT, PRESETS
 from vmae.errors import ConfigError, ResultsError, RunDirError, near
 from vmae.files import default_root
-from vmae.recipe import parse_setting
+from vmae.recipe import load_run, parse_setting
 from vmae.runs import Store
-from vmae.study import Plan, Sweep, make_plan
+from vmae.study import Cell, Plan, Sweep, make_plan
 
 SCALES = ", ".join(PRESETS)
 Name = Annotated[str, typer.Argument(help="A sweep; `list` shows them.")]
@@ -36,6 +37,42 @@ def plan_of(name: str, sets: list[str] | None, seeds: str | None, preset: str | 
     made = make_plan(sweep, parse_settings(sets or ()))
     check_paper_rows(sweep)
     return made
+
+
+def declared_or_stored(store: Store, name: str, sets: list[str] | None, seeds: str | None, preset: str | None) -> Plan:
+    """Return the plan of a declared sweep; of any other the plan that its last submit left in the store.
+
+    The others are sweeps whose declaration is gone, and the rounds of searches. ConfigError for options that would change a
+    stored plan, and for a name that is neither declared nor stored.
+    """
+    if registry.is_declared(name) or name not in store.sweeps():
+        return plan_of(name, sets, seeds, preset)
+    if sets or seeds is not None or preset is not None:
+        raise ConfigError(f"{name!r} is not declared, only its last plan is in the store; leave out --set, --seeds and --preset")
+    return stored_plan(store, name)
+
+
+def stored_plan(store: Store, name: str) -> Plan:
+    """Return the plan that the last submit of `name` left in the store; it knows no ablations and no recipes."""
+    read, file = store.read_plan(name), store.plan_file(name)
+    cells = tuple(
+        Cell(
+            ablation=cell["ablation"],
+            arm=cell["arm"],
+            dataset=cell["dataset"],
+            cell_id=cell["cell_id"],
+            settings=cell["settings"],
+            replicates={replicate["seed"]: replicate["runs"] for replicate in cell["replicates"]},
+        )
+        for cell in read["cells"]
+    )
+    return Plan(
+        sweep=Sweep(name, read["purpose"], (), {}, tuple(read["seeds"]), preset=read["preset"]),
+        cells=cells,
+        runs={id_: load_run(json.dumps(run["config"]).encode(), f"{file}, run {id_}") for id_, run in read["runs"].items()},
+        num_declared=sum(len(runs) for cell in cells for runs in cell.replicates.values()),
+        parents={id_: run["parent"] for id_, run in read["runs"].items() if run["parent"] is not None},
+    )
 
 
 def check_paper_rows(sweep: Sweep) -> None:

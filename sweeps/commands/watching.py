@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from sweeps.commands.options import Name, Preset, Root, Seeds, Set, all_parents, parents_of, plan_of, store_of
+from sweeps import registry
+from sweeps.commands.options import (
+    Name,
+    Preset,
+    Root,
+    Seeds,
+    Set,
+    all_parents,
+    declared_or_stored,
+    parents_of,
+    plan_of,
+    store_of,
+    typed,
+)
 from sweeps.commands.show import console, print_states
 from sweeps.commands.tidy import find_run
 from vmae.errors import ConfigError, RunDirError
@@ -29,12 +42,15 @@ def status(
 ) -> None:
     """Print the one true state of every planned run: from its directory, and from one call of squeue where SLURM has some.
 
+    Of a sweep that is no longer declared, and of a search's round, the plan in the store is shown.
+
     Example: python -m sweeps status masking --watch 60
     """
     from slurm.look import look
     from sweeps.commands.rows import rows_of
 
-    made, store = plan_of(name, sets, seeds, preset), store_of(runs)
+    store = store_of(runs)
+    made = declared_or_stored(store, name, sets, seeds, preset)
     while True:
         seen = look(store, parents_of(made))
         if as_json:
@@ -96,14 +112,14 @@ def why(run: RunName, runs: Root = None) -> None:
 
 
 def cancel(
-    what: Annotated[str, typer.Argument(help="A sweep, or a run id (or its beginning).")],
+    what: Annotated[str, typer.Argument(help="A sweep, a search, or a run id (or its beginning).")],
     runs: Root = None,
     sets: Set = None,
     seeds: Seeds = None,
     descendants: Annotated[bool, typer.Option("--descendants", help="Also the runs that start from this one.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Cancel SLURM jobs of a sweep or a run; running ones save first, and the next submit takes them up where they were.
+    """Cancel SLURM jobs of a sweep, a search or a run; running ones save first, and the next submit resumes them.
 
     Without --descendants SLURM still drops queued children, which cannot start without their parent.
 
@@ -111,20 +127,10 @@ def cancel(
     """
     from slurm import control
     from slurm.look import look
-    from sweeps import registry
 
     store = store_of(runs)
-    if registry.split_name(what)[0] in registry.names():
-        made = plan_of(what, sets, seeds)
-        chosen, parents = set(made.runs), parents_of(made)
-    else:
-        parents = all_parents(store)
-        chosen = {find_run(store, what)}
-        if descendants:
-            for id_, parent in parents.items():  # parents first, so one pass finds them all
-                if parent in chosen:
-                    chosen.add(id_)
-    seen = look(store, all_parents(store) | parents)
+    chosen, again = _chosen(store, what, sets, seeds, descendants)
+    seen = look(store, all_parents(store) | chosen)
     jobs = {id_: job for id_, job in seen.jobs.items() if id_ in chosen}
     if not jobs:
         console.print(f"nothing of {what} is in SLURM's queue")
@@ -135,4 +141,42 @@ def cancel(
     if not yes:
         typer.confirm(f"cancel {len(jobs)} runs of {what}?", abort=True)
     control.cancel(sorted({job.id for job in jobs.values()}))
-    console.print(f"cancelled {len(jobs)} runs; python -m sweeps submit takes them up again")
+    console.print(f"cancelled {len(jobs)} runs; {again} takes them up again", markup=False)
+
+
+def _chosen(
+    store: Store, what: str, sets: list[str] | None, seeds: str | None, descendants: bool
+) -> tuple[dict[str, str | None], str]:
+    """Return {run id: parent or None} of the runs that `cancel` is asked for, and the command that takes them up again."""
+    if registry.is_declared(what):
+        return parents_of(plan_of(what, sets, seeds)), f"python -m sweeps submit {typed(what, set=sets, seeds=seeds)}"
+    if sets or seeds is not None:
+        raise ConfigError(f"--set and --seeds are for a declared sweep, which {what!r} is not; leave them out")
+    again = "the next submit of a sweep that has them"
+    if stored := [name for name in store.sweeps() if name == what or name.startswith(f"{what}.round-")]:
+        search, separator, _ = stored[0].partition(".round-")
+        if separator:
+            _check_is_idle(store, search)
+            again = f"python -m sweeps search {search}"
+        return {id_: run["parent"] for name in stored for id_, run in store.read_plan(name)["runs"].items()}, again
+    parents = all_parents(store)
+    first = find_run(store, what)
+    chosen = {first: parents.get(first)}
+    if descendants:
+        for id_, parent in parents.items():  # parents first, so one pass finds them all
+            if parent in chosen:
+                chosen[id_] = parent
+    return chosen, again
+
+
+def _check_is_idle(store: Store, search: str) -> None:
+    """Refuse to cancel below a coordinator that would submit the runs again."""
+    from sweeps.searching.coordinator import claim_of
+
+    claim = claim_of(store, search)
+    if claim.is_live():
+        owner = claim.owner()
+        raise RunDirError(
+            f"search {search} is at work (process {owner.get('pid')} on {owner.get('host')}) and would submit its runs again; "
+            f"stop it first, with Ctrl-C there"
+        )

@@ -44,7 +44,7 @@ class Coordinator:
     @contextlib.contextmanager
     def held(self, fresh: bool = False) -> Iterator["Coordinator"]:
         """Hold the search for this process and open its studies; RunDirError if another live coordinator has it."""
-        with Claim(self.folder / "coordinator.json").held(f"search {self.asked.name}", beats=True), quiet_optuna():
+        with claim_of(self.store, self.asked.name).held(f"search {self.asked.name}", beats=True), quiet_optuna():
             journal = self.folder / "journal.log"
             if fresh and journal.exists():
                 aside = journal.with_name(f"journal.log.before-{time.strftime('%Y%m%dT%H%M%S')}")
@@ -209,6 +209,11 @@ def _answering() -> Iterator[None]:
 def folder_of(store: Store, name: str) -> Path:
     """Return where a search keeps its journal, its claim and its summary."""
     return store.plan_file(name).parent
+
+
+def claim_of(store: Store, name: str) -> Claim:
+    """Return the claim that a search's coordinator holds while it works."""
+    return Claim(folder_of(store, name) / "coordinator.json")
 
 
 def _summary(study: CellStudy) -> dict[str, Any]:
