@@ -15,6 +15,7 @@ app = typer.Typer(
     help="Declared sweeps: look at one (plan), run what is missing of it (submit), see where it stands (status).\n\n"
     "Then: python -m analysis report NAME",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     pretty_exceptions_enable=False,
 )
 
@@ -22,12 +23,13 @@ app = typer.Typer(
 @app.command("list")
 def list_sweeps() -> None:
     """List the declared sweeps; in the row of one that cannot be read, why."""
+    width = max(map(len, registry.names()))
     for name in registry.names():
         try:
             words = registry.load(name).purpose
         except ConfigError as error:
             words = f"error: {error}"
-        console.print(f"{name:<12} {words}", markup=False)
+        console.print(f"{name:<{width}}  {words}", markup=False)
 
 
 @app.command()
@@ -41,8 +43,8 @@ def plan(
 ) -> None:
     """Check every arm of a sweep; print runs, shared runs and cost. Changes nothing, imports no torch.
 
-    What no two cores can do, the presets paper and proxy, is counted in GPU-hours whatever the profile. Costs are of finished
-    runs of the same shape in the store; without any, of a reference machine, or unknown.
+    Costs are estimated from finished runs of the same shape in the store, else from a reference machine; where neither is known
+    they are unknown. The presets paper and proxy are too large for two cores, so they are counted in GPU-hours with any profile.
 
     Example: python -m sweeps plan paper_table1 --preset paper
     """
@@ -57,9 +59,19 @@ def plan(
         console.print(f"not there yet, so counted as their makers say: {', '.join(missing)}", markup=False)
 
 
-for command in (submitting.submit, submitting.watch, watching.status, watching.logs, watching.why, watching.cancel):
+for command in (
+    submitting.submit,
+    submitting.watch,
+    watching.status,
+    watching.logs,
+    watching.why,
+    watching.cancel,
+    manage.diff,
+    manage.adopt,
+    manage.prune,
+    manage.gc,
+):
     app.command()(command)
-manage.add_to(app)
 app.add_typer(searching.app, name="search")
 
 

@@ -30,18 +30,21 @@ class Order:
         chosen: runs that may be submitted.
         retried: of RETRIED, what is taken up besides missing and interrupted.
         see, rest: the commands that show where the runs stand, and that submit what the queue does not take yet.
+        pack: runs per job.
+        max_running: elements of an array at a time; None: all.
+        max_gpu_hours: the estimate above which nothing is submitted; None: no limit.
         is_watched: as of `pending_of`.
     """
 
     profile_name: str
     profile: SlurmProfile
-    pack: int
-    max_running: int | None
-    max_gpu_hours: float | None
     chosen: set[str]
     retried: frozenset[str]
     see: str
     rest: str
+    pack: int = 1
+    max_running: int | None = None
+    max_gpu_hours: float | None = None
     is_watched: bool = False
 
     def launcher(self, store: Store, made: Plan, code: Path) -> SlurmLauncher:

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -84,7 +83,7 @@ def prune(
     kept = [id_ for id_ in doomed if states[id_] in AT_WORK or store.is_source(id_, apart_from=doomed)]
     going = [id_ for id_ in doomed if id_ not in kept]
     for id_ in going:
-        console.print(f"  {id_}  {states[id_]:<11} {size_mb(store.root / id_):.1f} MB")
+        console.print(f"  {id_}  {states[id_]:<11} {Waste(store.root / id_).size_mb:.1f} MB")
     for id_ in kept:
         console.print(f"  {id_}  stays: {states[id_]}, or another run has adopted its result")
     if spared:
@@ -132,14 +131,3 @@ def _free(found: Mapping[str, Sequence[Waste]], yes: bool) -> None:
         console.print("deleted")
     else:
         console.print("--yes deletes them")
-
-
-def size_mb(folder: Path) -> float:
-    """Return what the files below a folder take."""
-    return Waste(folder).size_mb
-
-
-def add_to(app: typer.Typer) -> None:
-    """Hook these commands into an app."""
-    for command in (diff, adopt, prune, gc):
-        app.command()(command)

@@ -17,19 +17,22 @@ from vmae.runs import State, Store
 from vmae.study import Plan
 
 SearchName = Annotated[str, typer.Argument(help="A search: a file of sweeps/searches/.")]
-COMMANDS = ("run", "status", "best", "export")
 
 
 class _RunByDefault(TyperGroup):
     """`search NAME` is `search run NAME`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_RunByDefault, help="Tune each cell of an ablation alike: search NAME, then status, best and export.")
+app = typer.Typer(
+    cls=_RunByDefault,
+    help="Tune each cell of an ablation alike: `search NAME` runs one, a file of sweeps/searches/; then status, best, export.",
+    no_args_is_help=True,
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,14 @@ class OnSlurm:
         from sweeps.commands.cluster import Order
 
         check_data(made, self.place.runtime, is_here=False)
-        order = Order(self.profile_name, self.place, 1, None, None, set(made.runs), self.retried, self.see, "this")
+        order = Order(
+            profile_name=self.profile_name,
+            profile=self.place,
+            chosen=set(made.runs),
+            retried=self.retried,
+            see=self.see,
+            rest="this",
+        )
         return keep_submitting(self.store, made, order, self.every_s).states
 
 

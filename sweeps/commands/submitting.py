@@ -27,7 +27,12 @@ MAX_REFUSALS = 30  # looks in a row at which SLURM does not answer or refuses, o
 
 RETRY = "Also runs that are `failed` or `lost`, or done without the `weights` that others need (several: failed,lost)."
 Retry = Annotated[list[str] | None, typer.Option("--retry", help=RETRY)]
-Only = Annotated[list[str] | None, typer.Option("--only", help="Runs of this stage=, arm=, dataset= or seed=; may be repeated.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only", help="Only runs that fit, for example stage=pretrain; keys: stage, arm, dataset, seed; may be repeated."
+    ),
+]
 Pack = Annotated[int, typer.Option("--pack", min=1, help="SLURM: small runs per job, each with one task, GPU or core set.")]
 MaxRunning = Annotated[int | None, typer.Option("--max-running", min=1, help="SLURM: elements of an array at a time.")]
 MaxGpuHours = Annotated[float | None, typer.Option("--max-gpu-hours", min=0.0, help="SLURM: refuse to submit more, by estimate.")]
@@ -93,8 +98,17 @@ def submit(
     from sweeps.commands.cluster import Order, submit_to_slurm
 
     watched = typed(see, only=only, pack=pack if pack > 1 else None, max_running=max_running, profile=profile)
-    commands = (f"python -m sweeps status {see}", f"the same command later, or python -m sweeps watch {watched}")
-    order = Order(profile, place, pack, max_running, max_gpu_hours, chosen, retried, *commands)
+    order = Order(
+        profile_name=profile,
+        profile=place,
+        chosen=chosen,
+        retried=retried,
+        see=f"python -m sweeps status {see}",
+        rest=f"the same command later, or python -m sweeps watch {watched}",
+        pack=pack,
+        max_running=max_running,
+        max_gpu_hours=max_gpu_hours,
+    )
     if dry_run or test_only:
         order.rehearse(store, made, test_only)
     else:
@@ -128,8 +142,17 @@ def watch(
     if isinstance(place, LocalProfile):
         raise ConfigError(f"profile {profile} is local, where submit itself waits; watch is for SLURM")
     check_data(made, place.runtime, is_here=False)
-    see = f"python -m sweeps status {typed(made.sweep.name, set=sets, seeds=seeds, runs=runs)}"
-    order = Order(profile, place, pack, max_running, None, selected(made, only), frozenset(), see, "this", is_watched=True)
+    order = Order(
+        profile_name=profile,
+        profile=place,
+        chosen=selected(made, only),
+        retried=frozenset(),
+        see=f"python -m sweeps status {typed(made.sweep.name, set=sets, seeds=seeds, runs=runs)}",
+        rest="this",
+        pack=pack,
+        max_running=max_running,
+        is_watched=True,
+    )
     control.queue()  # is there a SLURM that answers?
     seen = keep_submitting(store, made, order, every)
     print_states(made, seen, store, verbose=False)
