@@ -160,6 +160,8 @@ def load_profile(name: str) -> Profile:
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
+        if name.endswith(".toml"):
+            raise ConfigError(f"no profile: there is no file {path.absolute()}") from None
         raise ConfigError(f"no profile {name!r}{near(name, sorted(p.stem for p in FOLDER.glob('*.toml')))}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: {error}") from None

@@ -59,7 +59,7 @@ def results(store):
 
 def test_submit_report_and_submit_again(shell):
     planned = shell.run("sweeps", "plan", "smoke")
-    assert "4 cells x 1 seeds = 12 runs declared, 0 shared, 12 to exist" in planned
+    assert "4 cells x 1 seeds: 12 runs declared, 0 shared, 12 to exist" in planned
     assert "(estimate)" in planned
     assert not shell.store.root.exists(), "plan changes nothing"
 

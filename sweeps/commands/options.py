@@ -165,8 +165,10 @@ def selected(made: Plan, only: list[str] | None) -> set[str]:
     wanted: dict[str, set[str]] = {}
     for text in only or ():
         key, separator, value = text.partition("=")
-        if not separator or key not in FACTS:
-            raise ConfigError(f"--only {text!r}: expected key=value, for example stage=pretrain{near(key, FACTS)}")
+        if not separator:
+            raise ConfigError(f"--only {text!r}: expected key=value, for example stage=pretrain; keys: {', '.join(FACTS)}")
+        if key not in FACTS:
+            raise ConfigError(f"--only {text!r}: no key {key!r}{near(key, FACTS)}")
         allowed = sorted({described[key] for all_ in facts.values() for described in all_})
         if value not in allowed:
             raise ConfigError(f"--only {text!r}: nothing has {key} {value!r}{near(value, allowed)}")

@@ -48,7 +48,7 @@ def print_plan(
         table.add_row(stage, str(len(runs)), str(num_done), f"{clips:,}", estimate, sources)
     console.print(table)
     console.print(
-        f"{len(plan.cells)} cells x {len(sweep.seeds)} seeds = {plan.num_declared} runs declared, "
+        f"{len(plan.cells)} cells x {len(sweep.seeds)} seeds: {plan.num_declared} runs declared, "
         f"{plan.num_shared} shared, {len(plan.runs)} to exist"
     )
     for remark in remarks(plan):

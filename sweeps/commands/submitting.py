@@ -79,7 +79,7 @@ def submit(
         "--retry": retry,
         "--jobs": jobs,
     }
-    _check_options([option for option, value in options.items() if value], is_here, f"profile {profile} is {place.kind}")
+    _check_options([option for option, value in options.items() if value], is_here, profile)
     check_data(made, place.runtime, is_here)
     for remark in made.overruled:
         console.print(remark, markup=False)
@@ -198,15 +198,13 @@ def _say_what_is_left(left: Collection[State], see: str, again: str) -> None:
     raise typer.Exit(1)
 
 
-def _check_options(given: Sequence[str], is_here: bool, place: str) -> None:
-    """Refuse options of submit that contradict each other or would do nothing.
-
-    Args:
-        place: what to say of the profile to whoever gave an option of another kind of place.
-    """
+def _check_options(given: Sequence[str], is_here: bool, profile_name: str) -> None:
+    """Refuse options of submit that contradict each other or would do nothing."""
     for option in given:
-        if option in (FOR_SLURM if is_here else FOR_HERE):
-            raise ConfigError(f"{option} is for {'SLURM' if is_here else 'this machine'}; {place}")
+        if is_here and option in FOR_SLURM:
+            raise ConfigError(f"{option} is for SLURM, but profile {profile_name} is this machine; add --profile slurm")
+        if not is_here and option in FOR_HERE:
+            raise ConfigError(f"{option} is for this machine, but profile {profile_name} is SLURM; see --max-running and --pack")
     modes = [option for option in given if option in MODES]
     if len(modes) > 1:
         raise ConfigError(f"{' and '.join(modes)} contradict each other; allowed: one of them")

@@ -45,7 +45,8 @@ def find_run(store: Store, text: str) -> str:
         return found[0]
     if found:
         raise RunDirError(f"{text!r} begins {len(found)} run ids: {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}")
-    raise RunDirError(f"no run {text!r} in {store.root}{near(text, ids) if len(ids) <= 20 else ''}")
+    hint = near(text, ids) if 0 < len(ids) <= 20 else "; `python -m sweeps status NAME --all` shows the ids"
+    raise RunDirError(f"no run {text!r} in {store.root}{hint}")
 
 
 def differences(store: Store, a: str, b: str) -> list[str]:

@@ -24,7 +24,7 @@ from sweeps.commands.options import (
 )
 from sweeps.commands.show import console, print_states
 from sweeps.commands.tidy import find_run
-from vmae.errors import ConfigError, RunDirError
+from vmae.errors import ConfigError, RunDirError, near
 from vmae.runs import Store
 
 RunName = Annotated[str, typer.Argument(help="A run id, or the beginning of one; `status --all` shows them.")]
@@ -159,6 +159,10 @@ def _chosen(
             _check_is_idle(store, search)
             again = f"python -m sweeps search {search}"
         return {id_: run["parent"] for name in stored for id_, run in store.read_plan(name)["runs"].items()}, again
+    if not any(id_.startswith(what) for id_ in store.run_ids()):
+        from sweeps.searching.declared import names as searches
+
+        raise ConfigError(f"no sweep, search or run {what!r}{near(what, (*registry.names(), *searches(), *store.sweeps()))}")
     parents = all_parents(store)
     first = find_run(store, what)
     chosen = {first: parents.get(first)}

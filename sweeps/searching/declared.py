@@ -171,9 +171,7 @@ class Asked:
         if self.search.sampler == "grid":
             points = max(len(grid_of(self.search.space, cell)) for cell in self.cells)
             if asked is not None and asked > points:
-                raise ConfigError(
-                    f"search {self.search.name}: trials = {asked}, but the grid has {points} points with the recipe's own"
-                )
+                raise ConfigError(f"trials = {asked}, but the grid has {points} points with the recipe's own")
             asked = asked or points
         assert asked is not None
         object.__setattr__(self, "num_trials", asked)

@@ -109,6 +109,11 @@ def test_exactly_the_trials_asked_for_the_recipe_first(store, sampler):
     assert len(set(rounded)) > 5
 
 
+def test_more_trials_than_a_grid_has_points_are_refused():
+    with pytest.raises(ConfigError, match=r"^search lr_per_mask: trials = 100, but the grid has 8 points"):
+        load("lr_per_mask", trials=100)
+
+
 def test_a_grid_is_held_to_its_points_alone():
     space = {"pretrain.decoder.width": Range(8, 24, points=3)}
     assert asked(space=space, sampler="grid", trials=None).cells

@@ -199,10 +199,13 @@ def test_diff_names_fields_and_values(small, store):
     [
         (["submit", "smoke", "--retry", "fail"], "--retry 'fail'. Did you mean 'failed'"),
         (["submit", "smoke", "--only", "stage=train"], "nothing has stage 'train'"),
-        (["submit", "smoke", "--only", "stages=pretrain"], "expected key=value"),
-        (["submit", "smoke", "--pack", "2"], "profile local is local"),
+        (["submit", "smoke", "--only", "stages=pretrain"], "no key 'stages'. Did you mean 'stage'"),
+        (["submit", "smoke", "--only", "arm"], "expected key=value, for example stage=pretrain; keys: stage, arm, dataset, seed"),
+        (["submit", "smoke", "--pack", "2"], "profile local is this machine; add --profile slurm"),
         (["submit", "smoke", "--seeds", "a-b"], "--seeds 'a-b'"),
         (["plan", "demo", "--profile", "slrum"], "no profile 'slrum'. Did you mean 'slurm'"),
+        (["plan", "demo", "--profile", "/none/mine.toml"], "there is no file /none/mine.toml"),
+        (["cancel", "smoek"], "no sweep, search or run 'smoek'. Did you mean 'smoke'"),
         (["watch", "smoke", "--profile", "local"], "watch is for SLURM"),
     ],
 )
