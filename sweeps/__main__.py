@@ -23,7 +23,7 @@ app = typer.Typer(
 @app.command("list")
 def list_sweeps() -> None:
     """List the declared sweeps; in the row of one that cannot be read, why."""
-    width = max(map(len, registry.names()))
+    width = max(map(len, registry.names()), default=0)
     for name in registry.names():
         try:
             words = registry.load(name).purpose
