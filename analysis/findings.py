@@ -111,14 +111,14 @@ def unasked(claim: Claim) -> str:
 
 
 def _asked(study: Study) -> Iterator[tuple[Claim, Check, str]]:
-    """Yield the comparisons that the sweep planned: both arms (or kinds of mask) on a data set."""
+    """Yield the comparisons that the sweep planned: both arms (or kinds of mask) on a data set of which the claim speaks."""
     frame = study.replicates
     for claim in CLAIMS:
         for check in claim.checks:
             part = frame[frame["ablation"] == check.ablation]
             for dataset in part["dataset"].unique():
                 arms = set(part.loc[part["dataset"] == dataset, "arm"])
-                if _has_both(arms, check):
+                if _has_both(arms, check) and (not check.datasets or study.paper_name(dataset) in check.datasets):
                     yield claim, check, dataset
 
 
