@@ -77,7 +77,7 @@ def collect_runs(root: Path) -> Index:
             continue
         try:
             rows[id_] = _row(folder) | {"stamp": stamp}
-        except (ResultsError, KeyError, TypeError, ValueError, OSError) as error:
+        except (ResultsError, KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
             problems.append(f"{folder}: {_reason(error)}")
     if known is None or rows or len(kept) != len(stamps):
         known = _table(_ordered(_joined(known, kept, rows)))
@@ -128,6 +128,8 @@ def _plain(value: Any) -> Any:
 def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"result.json or config.json is half-written or damaged ({error})"
+    if isinstance(error, TypeError | AttributeError | RecursionError):
+        return f"result.json or config.json is of another shape ({error})"
     return f"has no {error}" if isinstance(error, KeyError) else str(error)
 
 

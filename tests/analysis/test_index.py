@@ -83,6 +83,19 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_kept(root):
     assert len(found.frame) == len(results(root)) - 3
 
 
+@pytest.mark.parametrize("text", ["[]", '{"metrics": [1]}', '{"compute": null}', '{"provenance": 3}', "[" * 100_000], ids=len)
+@pytest.mark.parametrize("name", ["result.json", "config.json"])
+def test_a_file_of_another_shape_stops_nothing(root, name, text):
+    file = results(root)[0].parent / name
+    values = json.loads(file.read_text())
+    is_part = text.startswith("{")
+    file.write_text(json.dumps(values | json.loads(text)) if is_part else text)
+    found = collect_runs(root)
+    is_usable = is_part and name == "config.json"  # a config holds whatever a run was given
+    assert len(found.frame) == len(results(root)) - (not is_usable)
+    assert [problem.split(": ")[0] for problem in found.problems] == [str(file.parent)] * (not is_usable)
+
+
 def test_it_can_be_taken_elsewhere(root, tmp_path):
     found = collect_runs(root)
     found.export(tmp_path / "all.csv")
