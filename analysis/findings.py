@@ -137,7 +137,8 @@ def _compare(study: Study, check: Check, dataset: str) -> tuple[Difference | Non
     mine, other = (study.finished(check.ablation, dataset, arm) for arm in (check.arm, check.versus))
     if mine.empty or other.empty:
         return None, ()
-    return difference(study, mine, other), (*mine["run.evaluate"], *other["run.evaluate"])
+    found = difference(study, mine, other)
+    return found, (*mine["run.evaluate"], *other["run.evaluate"]) if found else ()
 
 
 def _compare_ratios(study: Study, check: Check, dataset: str) -> tuple[Difference | None, tuple[str, ...]]:
@@ -151,7 +152,7 @@ def _compare_ratios(study: Study, check: Check, dataset: str) -> tuple[Differenc
     runs: list[str] = []
     for kind in (check.versus, check.arm):
         arms = part[part["arm"].str.split().str[0] == kind]
-        if arms.empty or (arms["state"] != "done").any():
+        if arms.empty or (arms["state"] != "done").any() or arms["evaluate.top1"].isna().any():
             return None, ()
         runs += list(arms["run.evaluate"])
         best.append(arms.loc[arms.groupby("seed")["evaluate.top1"].idxmax()].set_index("seed")["mask.ratio"] * 100)

@@ -1,11 +1,15 @@
 """Two arms beside each other: numbers with how sure they are, and in what the arms differ; wrong names are answered."""
 
+from dataclasses import replace
+
 import pytest
 import synthetic as made
 
-from analysis.collect import load_study
+from analysis.collect import load_study, predictions
 from analysis.pairs import compare_arms
+from analysis.table import paired_predictions
 from vmae.errors import ResultsError
+from vmae.results import read_result, write_result
 from vmae.study import make_plan
 
 LEVELS = {"tube 0.5": 50.0, "tube 0.875": 60.0, "random 0.5": 50.0, "random 0.875": 55.0, "frame 0.875": 20.0, "scratch": 40.0}
@@ -54,3 +58,46 @@ def test_names_are_checked(study):
     ):
         with pytest.raises(ResultsError, match=message):
             list(compare_arms(study, *words))
+
+
+def evaluations(study, *arms):
+    return [str(study.finished("masks", "d", arm)["run.evaluate"].iloc[0]) for arm in arms]
+
+
+def rescored(place, lines):
+    """Other predictions, in a result that counts them."""
+    place.predictions.write_text("\n".join(lines) + "\n")
+    result = read_result(place.result)
+    write_result(place.result, replace(result, metrics=result.metrics | {"num_scored": len(lines) - 1}))
+
+
+def test_predictions_are_paired_by_video(study):
+    """Of the videos that both scored, in whatever order each has them: one arm lost two, the other three, and wrote backwards."""
+    ids = evaluations(study, "tube 0.875", "scratch")
+    right = []
+    for id_, lost, step in zip(ids, ({3, 4}, {4, 5, 6}), (1, -1), strict=True):
+        head, *lines = study.run_dir(id_).predictions.read_text().splitlines()
+        kept = [line for i, line in enumerate(lines) if i not in lost][::step]
+        rescored(study.run_dir(id_), [head, *kept])
+        right.append({line.split(",")[0]: line.split(",")[1] == line.split(",")[2] for line in kept})
+    common = [video for video in right[0] if video in right[1]]
+    assert len(common) == 480 - 4
+    pairs = zip(*paired_predictions(study, *ids), strict=True)
+    assert sorted(pairs) == sorted((right[0][video], right[1][video]) for video in common)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda lines: lines[:-1], "has not one row per scored video"),
+        (lambda lines: [*lines[:-1], lines[1]], "has not one row per scored video"),
+        (lambda lines: [*lines[:-1], "v9999.mp4,1,,0.5"], "no predictions: "),
+        (lambda lines: [line.split(",", 1)[1] for line in lines], "no predictions: 'video'"),
+    ],
+)
+def test_predictions_that_are_not_those_of_the_result_are_refused(study, change, words):
+    (id_,) = evaluations(study, "scratch")
+    place = study.run_dir(id_)
+    place.predictions.write_text("\n".join(change(place.predictions.read_text().splitlines())) + "\n")
+    with pytest.raises(ResultsError, match=f"predictions.csv:? {words}"):
+        predictions(place)

@@ -9,13 +9,13 @@ import pytest
 import synthetic as made
 from PIL import Image
 
-from analysis.collect import load_study, mask_kind
+from analysis.collect import hours, load_study, mask_kind, where_from
 from analysis.formats import results_table
 from analysis.report import write_report
 from analysis.style import KINDS
 from analysis.table import cell_table
 from vmae.errors import ResultsError, RunDirError
-from vmae.results import read_result, write_result
+from vmae.results import Result, read_result, write_result
 from vmae.study import Ablation, make_plan
 
 LEVELS = {"tube 0.5": 50.0, "tube 0.875": 60.0, "random 0.5": 50.0, "random 0.875": 55.0, "frame 0.875": 20.0, "scratch": 40.0}
@@ -178,3 +178,40 @@ def test_clips_of_one_frame_are_a_line_of_their_own():
         config = {"grid": {"num_frames": num_frames}, "pretrain": {"mask": {"kind": "tube"}}}
         assert mask_kind(config) == kind
         assert kind in KINDS
+
+
+def result_of(compute, **facts):
+    return Result("id", "cell", "finetune", "done", {}, compute, facts)
+
+
+def test_where_results_come_from():
+    """Each code and machine once, mixed code called so, what training took summed, the seeds."""
+    torch = {"packages": {"torch": "2.9"}, "device": "cpu"}
+    first = result_of({"train_s": 1800.0}, commit="a1", dirty=False, cpu="A", cpu_capability="AVX2", platform="Linux", **torch)
+    assert where_from([first, first], (3, 4)) == [
+        "Code: a1",
+        "Machine: A, AVX2, Linux, torch 2.9, on cpu",
+        "Training time of all runs together: 1.00 h; seeds: 3, 4",
+    ]
+    others = [
+        result_of({"train_s": 3600.0}, commit="a1", dirty=True, cpu="A", gpu="G", **torch | {"device": "cuda"}),
+        result_of({"evaluate_s": 3600.0}, commit=None, dirty=None, cpu="A", **torch),
+    ]
+    assert where_from([first, *others], (3,)) == [
+        "**Runs of different code are mixed here.** Code: a1; a1 with local changes; no checkout",
+        "Machine: A, AVX2, Linux, torch 2.9, on cpu; A, torch 2.9, on cpu; G, torch 2.9, on cuda",
+        "Training time of all runs together: 1.50 h; seeds: 3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("compute", "facts", "expected"),
+    [
+        ({"train_s": 1800.0}, {}, 0.5),
+        ({"train_s": 1800.0}, {"num_ranks": 8}, 4.0),
+        ({"evaluate_s": 900.0}, {"num_ranks": 2}, 0.5),
+        ({}, {"num_ranks": 2}, None),
+    ],
+)
+def test_hours_are_those_of_all_processes(compute, facts, expected):
+    assert hours(result_of(compute, **facts)) == expected

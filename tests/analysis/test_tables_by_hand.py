@@ -1,5 +1,7 @@
 """Whole tables and pages, recomputed by hand with scipy from made-up replicates: seeds missing, without a number, or unequal."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.collect import Study
+from analysis.compare import detectable_over_seeds, pooled_spread
 from analysis.findings import findings, summary
 from analysis.formats import latex, results_table
 from analysis.pairs import compare_arms
@@ -123,8 +126,9 @@ def test_a_table_is_what_its_replicates_say(found):
             holms = stepped_down([test[-1] for test in tested.values()])
             for (arm, (n, points, half, p_value)), corrected in zip(tested.items(), holms, strict=True):
                 cell = by_name.loc[(question, arm)]
-                numbers = [cell[f"vs_{label}{part}"] for part in ("", "_half_width", "_p", "_p_holm", "_n")]
-                assert numbers == pytest.approx([points, half, p_value, corrected, n], abs=1e-6)
+                numbers = [cell[f"vs_{label}{part}"] for part in ("", "_half_width", "_p", "_p_holm", "_n", "_detectable")]
+                found_by_most = detectable_over_seeds(half / stats.t.ppf(0.975, n - 1) * n**0.5, n)
+                assert numbers == pytest.approx([points, half, p_value, corrected, n, found_by_most], abs=1e-6)
                 assert cell[f"vs_{label}_over"] == "seeds"
                 if abs(corrected - 0.05) > 1e-9 and abs(points) > 1e-9:
                     assert cell[f"vs_{label}_verdict"] == said(points, corrected, n)
@@ -139,6 +143,7 @@ def test_a_table_is_what_its_replicates_say(found):
             assert cell["value_half_width"] == cell["top1_half_width"] == pytest.approx(half, abs=1e-9)
             assert cell["hours"] == 0.5 * (2 if arm == "scratch" else 3)
             assert cell["flags"] == ""
+            assert cell["runs"] == " ".join(f"{arm}/{seed}/evaluate" for seed in SEEDS), "finished or not"
 
 
 @given(outcomes())
@@ -180,6 +185,16 @@ def test_best_ratios_that_tie_count_as_the_first_declared():
     (finding,) = (f for f in findings(study_of(rows)) if f.claim.id == "B24")
     # tube 0.5 and 0.5, random 0.75 and 0.5: -25 and 0 points of ratio.
     assert finding.numbers.startswith("-12.5 ± 158.8 points of ratio, n = 2 seeds")
+
+
+def test_a_best_ratio_is_not_known_where_one_ratio_has_no_number():
+    arms = ("tube 0.5", "tube 0.75", "random 0.5", "random 0.75")
+    top1 = {("random 0.75", 1): float("nan")}
+    rows = [
+        replicate("mask_ratio_by_sampling", arm, seed, "done", top1.get((arm, seed), 60.0)) for arm in arms for seed in (0, 1)
+    ]
+    (finding,) = (f for f in findings(study_of(rows)) if f.claim.id == "B24")
+    assert finding.status == "not run"
 
 
 def lines_of(rows):
@@ -259,6 +274,97 @@ def test_hours_apart_is_the_slowest_seed_by_the_fastest():
     cell = cell_table(study_of(rows)).iloc[0]
     assert cell["hours_apart"] == pytest.approx(4.0 / 1.5)
     assert cell["hours"] == pytest.approx(2.0 + 0.5 + 1 / 3)
+
+
+def test_a_cell_sums_up_its_seeds():
+    """Means of what varies; the fewest videos scored of the most expected; a floor is beaten where every seed beats it."""
+    seeds = (
+        {"pretrain.loss_heldout": 0.25, "evaluate.num_scored": 480, "evaluate.num_expected": 480, "evaluate.top1_se": 2.0},
+        {"pretrain.loss_heldout": 0.75, "evaluate.num_scored": 470, "evaluate.num_expected": 481, "evaluate.top1_se": 3.0},
+    )
+    rows = [
+        replicate("loss", "MSE", seed, "done", 60.0) | of | {"pretrain.beats_floors": seed == 0, "finetune.on_gpu": True}
+        for seed, of in enumerate(seeds)
+    ]
+    cell = cell_table(study_of(rows)).iloc[0]
+    assert (cell["num_scored"], cell["num_expected"]) == (470, 481)
+    assert (cell["pretrain_loss_heldout"], cell["top1_video_se"]) == (0.5, 2.5)
+    assert not cell["pretrain_beats_floors"]
+    assert cell["hours_of"] == "GPU"
+
+
+@pytest.mark.parametrize(
+    ("column", "flag"),
+    [
+        ("evaluate.list_sha256", "other test list"),
+        *((f"{stage}.commit", "mixed code") for stage in STAGES),
+        *((f"{stage}.hardware", "mixed hardware") for stage in STAGES),
+    ],
+)
+def test_an_arm_that_its_baseline_differs_from_says_in_what(column, flag):
+    rows = [replicate("loss", arm, seed, "done", 60.0) for arm in ("MSE", "L1") for seed in (0, 1)]
+    cells = cell_table(study_of([row | {column: "other"} if row["arm"] == "L1" else row for row in rows]))
+    assert list(cells["flags"]) == ["", flag]
+
+
+def test_without_a_seed_in_common_nothing_is_compared():
+    """The first seed of one arm and the second of another are no pair, whatever a claim asks."""
+    rows = [
+        replicate("loss", arm, seed, "done" if seed == own else "missing", 60.0)
+        for own, arm in enumerate(("MSE", "L1"))
+        for seed in (0, 1)
+    ]
+    study = study_of(rows)
+    assert "vs_baseline" not in cell_table(study)
+    assert {f.status for f in findings(study) if f.check} == {"not run"}
+
+
+def test_losses_of_one_seed_are_not_compared():
+    """Over videos there are hits of evaluations, and no losses of pre-trainings."""
+    study = study_of([replicate("loss", arm, 0, "done", 60.0) for arm in ("MSE", "L1")])
+    assert "vs_baseline" not in cell_table(study, "pretrain.loss_heldout")
+
+
+def test_pooled_a_data_set_and_metric_has_the_spread_of_the_arms_with_every_seed():
+    """On one of two data sets an arm lacks a seed; two questions share an arm; losses spread otherwise than accuracies."""
+    rng, values = np.random.default_rng(0), {}
+    for data in "de":
+        for arm in QUESTIONS["mask_sampling"]:
+            values[data, arm] = {"evaluate.top1": rng.normal(60, 1, 3), "pretrain.loss_heldout": rng.normal(0.5, 0.01, 3)}
+    rows = []
+    for (data, arm), columns in values.items():
+        for seed in range(3):
+            state = "failed" if (data, arm, seed) == ("d", "tube 0.75", 1) else "done"
+            row = replicate("mask_sampling", arm, seed, state, columns["evaluate.top1"][seed], data)
+            if "pretrain.loss_heldout" in row:
+                row["pretrain.loss_heldout"] = columns["pretrain.loss_heldout"][seed]
+            rows += [row, row | {"ablation": "methods"}]
+    study = study_of(rows, "pooled")
+    for data in "de":
+        for column in ("evaluate.top1", "pretrain.loss_heldout"):
+            left_out = ("scratch",) * (column != "evaluate.top1") + ("tube 0.75",) * (data == "d")
+            arms = [arm for arm in QUESTIONS["mask_sampling"] if arm not in left_out]
+            spread = study.spread(data, column)
+            expected = pooled_spread(np.array([values[data, arm][column] for arm in arms]))
+            assert astuple(spread) == pytest.approx(astuple(expected))
+            assert spread.is_shared
+            cells = cell_table(study, column.removeprefix("evaluate."))
+            half = stats.t.ppf(0.975, spread.df) * spread.sd * (2 / 3) ** 0.5
+            compared = cells[(cells["dataset"] == data) & (cells["vs_baseline_n"] == 3)]
+            assert len(compared) == 2 * (len(arms) - 1)
+            assert list(compared["vs_baseline_half_width"]) == pytest.approx([half] * len(compared))
+
+
+def test_a_finding_says_where_masks_of_one_ratio_hide_different_shares():
+    arms = {"tube 0.9": 0.875, "random 0.9": 0.898, "tube 0.75": 0.75}
+    rows = [
+        replicate("mask_sampling", arm, seed, "done", 60.0 + seed) | {"pretrain.mask_ratio_achieved": hidden}
+        for arm, hidden in arms.items()
+        for seed in (0, 1)
+    ]
+    numbers = {f.check.versus: f.numbers for f in findings(study_of(rows)) if f.check}
+    assert numbers["random 0.9"].endswith("; hidden 0.875 against 0.898")
+    assert "hidden" not in numbers["tube 0.75"]
 
 
 def test_latex_takes_no_arm_for_an_option():
