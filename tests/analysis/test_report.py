@@ -197,8 +197,10 @@ def test_where_results_come_from():
         result_of({"train_s": 3600.0}, commit="a1", dirty=True, cpu="A", gpu="G", **torch | {"device": "cuda"}),
         result_of({"evaluate_s": 3600.0}, commit=None, dirty=None, cpu="A", **torch),
     ]
+    mixed = "**Runs of different code are mixed here.** Code: a1; a1 with local changes"
+    assert where_from([first, others[0]], (3,))[0] == mixed
     assert where_from([first, *others], (3,)) == [
-        "**Runs of different code are mixed here.** Code: a1; a1 with local changes; no checkout",
+        f"{mixed}; no checkout",
         "Machine: A, AVX2, Linux, torch 2.9, on cpu; A, torch 2.9, on cpu; G, torch 2.9, on cuda",
         "Training time of all runs together: 1.50 h; seeds: 3",
     ]

@@ -309,14 +309,17 @@ def test_an_arm_that_its_baseline_differs_from_says_in_what(column, flag):
 
 def test_without_a_seed_in_common_nothing_is_compared():
     """The first seed of one arm and the second of another are no pair, whatever a claim asks."""
+    first, *others = QUESTIONS["mask_sampling"][:4]
     rows = [
-        replicate("loss", arm, seed, "done" if seed == own else "missing", 60.0)
-        for own, arm in enumerate(("MSE", "L1"))
+        replicate("mask_sampling", arm, seed, "done" if (seed == 0) == (arm == first) else "missing", 60.0)
+        for arm in (first, *others)
         for seed in (0, 1)
     ]
     study = study_of(rows)
+    page = findings(study)
     assert "vs_baseline" not in cell_table(study)
-    assert {f.status for f in findings(study) if f.check} == {"not run"}
+    assert {f.status for f in page if f.check} == {"not run"}
+    assert "finished runs: 3 not run." in summary(study, page)
 
 
 def test_losses_of_one_seed_are_not_compared():
