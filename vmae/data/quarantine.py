@@ -5,15 +5,14 @@ named and counted as not scored. It says nothing about which videos a run is on,
 """
 
 import csv
-import fcntl
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vmae.data.alone import alone
 from vmae.data.frames import FrameSource
 from vmae.data.manifest import Manifest, VideoRow, ancestors, beside
 from vmae.data.video import Choose, Late
@@ -66,27 +65,27 @@ def write_quarantine(file: Path, rows: Iterable[Quarantined], replacing: Collect
 
     Args:
         replacing: what these set aside before is forgotten first. Others' words stay, and stand where both say something.
+
+    Raises:
+        DataError: the list that is there is damaged, or its folder cannot be written.
     """
-    with _alone(beside(file, "quarantine.lock")):
-        kept = {path: row for path, row in read_quarantine(file).items() if row.by not in replacing}
-        merged = {row.path: row for row in rows} | kept
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([row.path, row.reason, row.by] for _, row in sorted(merged.items()))
-        write_atomic(beside(file, "quarantine.csv"), text.getvalue().encode("utf-8"))
+    lock = beside(file, "quarantine.lock")
+    try:
+        with alone(lock):
+            kept = {path: row for path, row in read_quarantine(file).items() if row.by not in replacing}
+            merged = {row.path: row for row in rows} | kept
+            write_atomic(beside(file, "quarantine.csv"), _table(merged).encode("utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot write {lock}: {error.strerror}") from None
     return merged
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    try:
-        file = lock.open("w")
-    except OSError as error:
-        raise DataError(f"cannot write {lock}: {error.strerror}") from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _table(rows: Mapping[str, Quarantined]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([row.path, row.reason, row.by] for _, row in sorted(rows.items()))
+    return text.getvalue()
 
 
 def quarantine_late(manifest: Manifest, row: VideoRow, reason: str) -> None:
