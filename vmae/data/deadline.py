@@ -44,6 +44,10 @@ class Blamed:
         """Return the reason with the file's name before it, which those who raise say themselves."""
         return self.reason if self.kind == "raised" else f"{path}: {self.reason}"
 
+    def without(self, path: Path) -> str:
+        """Return the reason without the file's name, for a table that has it in another column."""
+        return self.reason.removeprefix(f"{path}: ")
+
 
 class DeadlinePool:
     """Processes that stay from one `run` to the next, until the `with` block ends or `close` is called.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vmae.data.manifest import About, Manifest, VideoRow, read_about, read_manifest, write_about, write_manifest
-from vmae.data.quarantine import Quarantined, reasons_of, write_quarantine
+from vmae.data.quarantine import Quarantined, reasons_by_path, write_quarantine
 from vmae.errors import DataError
 from vmae.files import write_atomic
 
@@ -82,11 +82,8 @@ def finish(source: Manifest, out: Path, made: Made) -> Manifest:
     new = {old.path: row for old, row in zip(source.rows, made.rows, strict=True)}
     for child in lists_taken(source):
         rows = [VideoRow(new[row.path].path, row.label, row.split, new[row.path].facts) for row in child.rows]
-        own = {
-            rows[i].path: reason.removeprefix(f"{child.absolute(child.rows[i])}: ")
-            for i, reason in reasons_of(child, child.rows).items()
-            if rows[i].path not in made.reasons
-        }
+        own = {new[path].path: reason for path, reason in reasons_by_path(child, child.rows).items()}
+        own = {path: reason for path, reason in own.items() if path not in made.reasons}
         notes = {**made.about.made, "source": child.file.name, "source_sha256": child.list_sha256}
         about = About(made.about.root, child.about.classes, source.file.name, notes, made.about.packed)
         _write(out / child.file.name, Made(about, rows, own, made.by))

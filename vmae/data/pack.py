@@ -22,7 +22,7 @@ from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.made import Made, begin, finish, source_of
 from vmae.data.manifest import About, Manifest, VideoRow, read_manifest
 from vmae.data.packed import HEAD, Place, places, read_index, shard_file, stored_bytes, write_index
-from vmae.data.quarantine import reasons_of
+from vmae.data.quarantine import reasons_by_path
 from vmae.data.video import backend_version, resolve_backend, through_frames
 from vmae.errors import DataError, Interrupted
 from vmae.files import write_atomic
@@ -136,18 +136,16 @@ def pack(
         "decoder": backend_version(resolve_backend(backend)),
         "pillow": version("pillow"),
     }
-    with alone_in(out, "packing to"):
-        return _pack(manifest, out, packing, made, (num_workers, timeout_s, backend, progress))
+    shards, store = out / "shards", functools.partial(_store, packing, backend)
+    with alone_in(out, "packing to"), DeadlinePool(num_workers or num_cpus()) as pool:
+        begin(out, made, manifest)
+        clear_away(shards)
+        _write_shards(manifest, shards, packing, lambda paths: pool.run(store, paths, timeout_s), progress)
+        return _finish(manifest, out, packing, made)
 
 
-def _pack(
-    manifest: Manifest, out: Path, packing: Packing, made: Mapping[str, Any], how: tuple[int | None, float, str, bool]
-) -> Manifest:
-    num_workers, timeout_s, backend, progress = how
-    shards = out / "shards"
-    begin(out, made, manifest)
-    clear_away(shards)
-    _write_shards(manifest, shards, packing, functools.partial(_store, packing, backend), (num_workers, timeout_s, progress))
+def _finish(manifest: Manifest, out: Path, packing: Packing, made: Mapping[str, Any]) -> Manifest:
+    """Write the new list, and those that were taken from the old one, of what the shards hold."""
     packed = out / manifest.file.name
     named = [VideoRow(f"{packing.name}/{row.path}", row.label, row.split, row.facts) for row in manifest.rows]
     about = About(classes=manifest.about.classes, made=made, packed="shards")
@@ -163,29 +161,27 @@ def _write_shards(
     manifest: Manifest,
     folder: Path,
     packing: Packing,
-    store: Callable[[Path], Stored],
-    how: tuple[int | None, float, bool],
+    store: Callable[[Sequence[Path]], Iterator[tuple[Path, Stored | Blamed]]],
+    progress: bool,
 ) -> None:
+    """Write the shards that are missing or have changed; `store` yields each file with its frames, in other processes."""
     from rich.progress import Progress
 
-    num_workers, timeout_s, progress = how
     shards = list(_shards(manifest, folder, packing))
     todo = [(shard, shard.to_open) for shard in shards if not shard.is_done]
     where = {row.path: manifest.absolute(row) for row in manifest.rows}
     wanted = [where[path] for _, paths in todo for path in paths]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with Progress(disable=not progress) as bar, DeadlinePool(num_workers or num_cpus()) as pool:
+        with Progress(disable=not progress) as bar:
             shown = bar.add_task(f"packing {len(wanted)} videos", total=len(wanted))
-            stored = pool.run(store, wanted, timeout_s)
+            stored = store(wanted)
 
-            def found(paths: Sequence[str]) -> Iterator[tuple[str, Stored | Blamed]]:
+            def found(paths: Sequence[str]) -> Iterator[tuple[str, Stored | str]]:
                 for path in paths:
-                    result = next(stored)[1]
+                    file, result = next(stored)
                     bar.advance(shown)
-                    if isinstance(result, Blamed):
-                        result = Blamed(result.kind, result.reason.removeprefix(f"{where[path]}: "))
-                    yield path, result
+                    yield path, result.without(file) if isinstance(result, Blamed) else result
 
             for shard, paths in todo:
                 _write_shard(shard, found(paths), packing)
@@ -197,10 +193,7 @@ def _write_shards(
 
 def _shards(manifest: Manifest, folder: Path, packing: Packing) -> Iterator[_Shard]:
     rows = manifest.rows
-    set_aside = {
-        rows[position].path: reason.removeprefix(f"{manifest.absolute(rows[position])}: ")
-        for position, reason in reasons_of(manifest, rows).items()
-    }
+    set_aside = reasons_by_path(manifest, rows)
     for number, first in enumerate(range(0, len(rows), packing.videos_per_shard)):
         part, index = rows[first : first + packing.videos_per_shard], shard_file(folder, number)
         try:
@@ -210,12 +203,12 @@ def _shards(manifest: Manifest, folder: Path, packing: Packing) -> Iterator[_Sha
         yield _Shard(index, part, old, set_aside, {row.path: source_of(manifest.absolute(row)) for row in part})
 
 
-def _write_shard(shard: _Shard, found: Iterator[tuple[str, Stored | Blamed]], packing: Packing) -> None:
-    """Write a shard of what it keeps and what was found, unless that is what stands there."""
+def _write_shard(shard: _Shard, found: Iterator[tuple[str, Stored | str]], packing: Packing) -> None:
+    """Write a shard of what it keeps and what was found (frames, or why there are none), unless that is what stands there."""
     if shard.old:  # few are to be looked at again, so all of them fit into memory
         anew = dict(found)
         before = {path: place.reason for path, place in shard.old.items()}
-        if all(isinstance(result, Blamed) and result.reason == before.get(path) for path, result in anew.items()):
+        if all(isinstance(result, str) and result == before.get(path) for path, result in anew.items()):
             return
         found = iter(anew.items())
     data, videos = shard.index.with_suffix(".bin"), {}
@@ -232,8 +225,8 @@ def _write_shard(shard: _Shard, found: Iterator[tuple[str, Stored | Blamed]], pa
                 else:
                     path, result = next(found)
                     assert path == row.path, "found comes in the order of the rows"
-                    if isinstance(result, Blamed):
-                        about = {"reason": result.reason}
+                    if isinstance(result, str):
+                        about = {"reason": result}
                     else:
                         about = _about(file.tell(), result) | {"source": shard.sources[path]}
                         file.write(result.head)

@@ -155,11 +155,13 @@ class WithoutQuarantined:
         return self.source.gather([self._where[video] for video in videos], indices)
 
 
-def reasons_of(manifest: Manifest, rows: Sequence[VideoRow]) -> dict[int, str]:
-    """Return which of `rows` are in quarantine, by position, with the reason."""
+def reasons_by_path(manifest: Manifest, rows: Sequence[VideoRow]) -> dict[str, str]:
+    """Return which of `rows` are in quarantine, by path, with the reason, which does not name the file."""
     quarantined = quarantine_of(manifest)
-    return {
-        position: f"{manifest.absolute(row)}: in quarantine by {found.by}: {found.reason}"
-        for position, row in enumerate(rows)
-        if (found := quarantined.get(row.path))
-    }
+    return {row.path: f"in quarantine by {found.by}: {found.reason}" for row in rows if (found := quarantined.get(row.path))}
+
+
+def reasons_of(manifest: Manifest, rows: Sequence[VideoRow]) -> dict[int, str]:
+    """Return which of `rows` are in quarantine, by position, with the file's name and the reason."""
+    reasons = reasons_by_path(manifest, rows)
+    return {i: f"{manifest.absolute(row)}: {reasons[row.path]}" for i, row in enumerate(rows) if row.path in reasons}

@@ -230,7 +230,7 @@ def _judged(task: tuple[Path, Seen], result: dict[str, Any] | Blamed) -> Seen:
     path, about = task
     if not isinstance(result, Blamed):
         return replace(about, **result)
-    return replace(about, kind=result.kind, reason=result.reason.removeprefix(f"{path}: "))
+    return replace(about, kind=result.kind, reason=result.without(path))
 
 
 def _table(rows: Sequence[Seen]) -> str:

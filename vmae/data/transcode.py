@@ -8,7 +8,7 @@ import functools
 import glob
 import itertools
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -24,7 +24,7 @@ from vmae.data.decoders import pictures_of
 from vmae.data.made import Made, begin, finish, source_of
 from vmae.data.manifest import About, Manifest, VideoRow, beside, read_manifest
 from vmae.data.pack import short_side
-from vmae.data.quarantine import reasons_of
+from vmae.data.quarantine import reasons_by_path
 from vmae.data.video import backend_version, read_clips
 from vmae.errors import DataError, Interrupted, RunDirError
 from vmae.files import write_atomic
@@ -34,6 +34,7 @@ SECONDS_PER_VIDEO = 600.0
 LEAST_PSNR_DB = 25.0  # of brightness, for 4:2:0 keeps little of small coloured things; crf 18 has about 40, another picture 15
 RGB_MATRIX = 0  # AVCOL_SPC_RGB: a source that is no YUV; its pictures are made BT.601, which is what readers assume
 LUMA = np.array([0.299, 0.587, 0.114])
+Task = tuple[str, Path, Path]  # a video's path in the list, its file, the new file
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,11 @@ def transcode(
             f"{len(outside)} paths of {file} lead out of the folder that they are relative to, so out of {out} too; "
             f"the first: {outside[0]!r}; name a root in {beside(file, 'about.json').name} that all videos are below"
         )
-    with alone_in(out, "transcoding to"):
+    encode = functools.partial(_encode, coding)
+    with alone_in(out, "transcoding to"), DeadlinePool(num_workers or num_cpus()) as pool:
         begin(out, made, manifest)
         clear_away(out / coding.name)
-        found = dict(_encode_all(manifest, out, coding, (num_workers, timeout_s, progress)))
+        found = dict(_encode_all(manifest, out / coding.name, lambda todo: pool.run(encode, todo, timeout_s), progress))
         return _finish(manifest, out, coding, made, found)
 
 
@@ -127,33 +129,35 @@ def _facts(row: VideoRow, found: dict[str, Any] | str) -> dict[str, Any]:
 
 
 def _encode_all(
-    manifest: Manifest, out: Path, coding: Coding, how: tuple[int | None, float, bool]
+    manifest: Manifest,
+    folder: Path,
+    encode: Callable[[Sequence[Task]], Iterator[tuple[Task, dict[str, Any] | Unwritten | Blamed]]],
+    progress: bool,
 ) -> Iterator[tuple[str, dict[str, Any] | str]]:
-    """Yield what is known of each video's new file, or why there is none."""
+    """Yield, by path, what is known of each video's new file, or why there is none; `encode` makes them in other processes."""
     from rich.progress import Progress
 
-    num_workers, timeout_s, progress = how
-    set_aside = reasons_of(manifest, manifest.rows)
+    set_aside = reasons_by_path(manifest, manifest.rows)
     todo = []
-    for position, row in enumerate(manifest.rows):
-        target = out / coding.name / f"{row.path}.mp4"
-        if position in set_aside:
-            yield row.path, set_aside[position].removeprefix(f"{manifest.absolute(row)}: ")
+    for row in manifest.rows:
+        target = folder / f"{row.path}.mp4"
+        if row.path in set_aside:
+            yield row.path, set_aside[row.path]
         elif known := _finished(manifest.absolute(row), target):
             yield row.path, known
         else:
             todo.append((row.path, manifest.absolute(row), target))
     done = 0
     try:
-        with Progress(disable=not progress) as bar, DeadlinePool(num_workers or num_cpus()) as pool:
+        with Progress(disable=not progress) as bar:
             shown = bar.add_task(f"transcoding {len(todo)} videos", total=len(todo))
-            for (path, source, target), result in pool.run(functools.partial(_encode, coding), todo, timeout_s):
+            for (path, source, target), result in encode(todo):
                 if isinstance(result, Unwritten):
                     raise RunDirError(f"{result.reason}; {done} of {len(todo)} videos are transcoded, the same call goes on")
                 if isinstance(result, Blamed):
                     for left in (target, *target.parent.glob(f".{glob.escape(target.name)}.*.tmp")):  # by one that was killed
                         left.unlink(missing_ok=True)
-                    yield path, result.reason.removeprefix(f"{source}: ")
+                    yield path, result.without(source)
                 else:
                     yield path, result
                 done += 1
@@ -175,7 +179,7 @@ def _finished(source: Path, target: Path) -> dict[str, Any] | None:
         return None
 
 
-def _encode(coding: Coding, task: tuple[str, Path, Path]) -> dict[str, Any] | Unwritten:
+def _encode(coding: Coding, task: Task) -> dict[str, Any] | Unwritten:
     """Write a video's new file, look at it, and return what is to be known of it; runs in another process."""
     _, source, target = task
     stat = source.stat()
