@@ -50,9 +50,12 @@ def build_cache(
 ) -> Cache:
     """Open the cache `key`, decoding it first if it is not there; of several processes one decodes, the others wait.
 
-    Unreadable videos, and those on which a decoder hangs for `timeout_s` or dies, do not stop it: they are listed with their
-    reason in `bad`. A cache with a video of the latter kind is made again by who did not wait for it to be made, and one that was
-    cut since by anybody. Raises DataError if none can be read, two differ in shape, or the disk is too small.
+    Unreadable videos, and those on which a decoder hangs for `timeout_s` or dies (late ones), do not stop it: they are listed
+    with their reason in `bad`. A cache that has late videos is decoded again by the next process that opens it, though not by one
+    that waited while it was made; a cache that is damaged is always decoded again.
+
+    Raises:
+        DataError: no video can be read, two differ in shape, or the disk is too small.
     """
     array_file, info_file = folder / f"{key}.npy", folder / f"{key}.json"
     before = _stamp(array_file, info_file)
@@ -62,7 +65,7 @@ def build_cache(
             with alone(folder / f"{key}.building"):
                 if _stamp(array_file, info_file) == before:
                     with DeadlinePool(min(num_workers or num_cpus(), len(paths))) as pool:
-                        _decode_all(array_file, info_file, paths, backend, _Decoding(pool, timeout_s, progress))
+                        _decode_all(array_file, info_file, paths, backend, pool, timeout_s, progress)
         except OSError as error:
             raise DataError(f"cannot write the decoded cache in {folder}: {error.strerror or error}") from error
     return Cache(np.load(array_file, mmap_mode="r"), *_read_info(info_file))
@@ -86,30 +89,29 @@ def _read_info(file: Path) -> tuple[dict[int, str], frozenset[int]]:
     return bad, frozenset(info.get("late", untold))
 
 
-@dataclass(frozen=True)
-class _Decoding:
-    """Who decodes, for how long at most, and whether a bar is shown."""
-
-    pool: DeadlinePool
-    timeout_s: float
-    progress: bool
-
-
-def _decode_all(array_file: Path, info_file: Path, paths: Sequence[Path], backend: str, how: _Decoding) -> None:
+def _decode_all(
+    array_file: Path,
+    info_file: Path,
+    paths: Sequence[Path],
+    backend: str,
+    pool: DeadlinePool,
+    timeout_s: float,
+    progress: bool,
+) -> None:
     from rich.progress import Progress
 
     bad: dict[int, str] = {}
     late: list[int] = []
-    shape = _first_shape(paths, backend, how)
+    shape = _first_shape(paths, backend, pool, timeout_s)
     temporary = array_file.with_suffix(f".{os.getpid()}.tmp")
     for left in array_file.parent.glob(f"{array_file.stem}.*.tmp"):  # by one that was killed, for who holds the lock is alone
         left.unlink(missing_ok=True)
     decode = functools.partial(_decode_into, str(temporary), shape, backend)
     try:
         frames = _reserve(temporary, (len(paths), *shape))
-        with Progress(disable=not how.progress) as bar:
+        with Progress(disable=not progress) as bar:
             shown = bar.add_task(f"decoding {len(paths)} videos once", total=len(paths))
-            for (video, path), found in how.pool.run(decode, enumerate(paths), how.timeout_s):
+            for (video, path), found in pool.run(decode, enumerate(paths), timeout_s):
                 if isinstance(found, Blamed):
                     bad[video] = found.of(path)
                     late += [video] if found.kind != "raised" else []
@@ -140,9 +142,9 @@ def _reserve(file: Path, shape: tuple[int, ...]) -> np.memmap:
     return frames
 
 
-def _first_shape(paths: Sequence[Path], backend: str, how: _Decoding) -> tuple[int, ...]:
+def _first_shape(paths: Sequence[Path], backend: str, pool: DeadlinePool, timeout_s: float) -> tuple[int, ...]:
     reason = ""
-    for path, found in how.pool.run(functools.partial(_shape, backend), paths, how.timeout_s, ahead=1):
+    for path, found in pool.run(functools.partial(_shape, backend), paths, timeout_s, ahead=1):
         if not isinstance(found, Blamed):
             return found
         reason = reason or found.of(path)

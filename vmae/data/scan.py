@@ -8,7 +8,7 @@ import csv
 import functools
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import numpy as np
 from vmae.data.alone import alone
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.decoders import MAX_SIDE_PX, pictures_of
-from vmae.data.manifest import Manifest, ancestors, beside, read_manifest
+from vmae.data.manifest import FACTS, Manifest, ancestors, beside, read_manifest
 from vmae.data.quarantine import Quarantined, read_quarantine, write_quarantine
 from vmae.data.video import backend_version, read_clips, resolve_backend
 from vmae.errors import DataError, Interrupted
@@ -47,6 +47,9 @@ class Seen:
     decoder: str = ""
     kind: str = ""
     reason: str = ""
+
+
+Task = tuple[Path, Seen]  # a file to look at, and what is known of it without
 
 
 @dataclass(frozen=True)
@@ -126,43 +129,50 @@ def scan(
     manifest = read_manifest(file)
     if manifest.about.packed is not None:
         raise DataError(f"{file} lists packed frames: each was looked at when it was packed, and is checked when it is read")
-    how = _How(num_workers or num_cpus(), timeout_s, resolve_backend(backend), again, look, progress)
+    backend = resolve_backend(backend)
+    decoder = backend_version(backend)
+    look_at = functools.partial(_look, look, backend)
     try:
-        with alone(beside(file, "scan.lock"), f"another process is scanning {file}; wait for it"):
-            return _scan(manifest, how)
+        lock = alone(beside(file, "scan.lock"), f"another process is scanning {file}; wait for it")
+        with lock, DeadlinePool(num_workers or num_cpus()) as pool:
+            known = _known(manifest, decoder, again)
+            done = _scan(manifest, known, decoder, lambda todo: pool.run(look_at, todo, timeout_s, RESULTS_AHEAD), progress)
+            write_atomic(beside(file, "scan.csv"), _table(done.rows).encode("utf-8"))
+            bad = [Quarantined(row.path, row.reason, "scan") for row in done.bad]
+            write_quarantine(file, bad, replacing=("scan", "training"))
+            _journal(file).unlink()
     except OSError as error:
         raise DataError(f"cannot write beside {file}: {error.strerror}") from None
+    return done
 
 
-@dataclass(frozen=True)
-class _How:
-    """The arguments of `scan`."""
-
-    num_workers: int
-    timeout_s: float
-    backend: str
-    again: bool
-    look: Callable[..., dict[str, Any]]
-    progress: bool
+def _journal(file: Path) -> Path:
+    """Return where a scan of the manifest `file` notes what it sees, for the next call if it is interrupted."""
+    return beside(file, "scan.part.jsonl")
 
 
-def _scan(manifest: Manifest, how: _How) -> Scan:
-    file = manifest.file
-    decoder = backend_version(how.backend)
-    journal = beside(file, "scan.part.jsonl")
-    tables = [row for list_file in (*reversed(ancestors(manifest)), file) for row in read_scan(list_file)]
-    known = {row.path: row for row in (*tables, *_read_journal(journal)) if row.decoder == decoder}
-    doubted = {row.path for row in read_quarantine(file).values() if row.by == "training"}
-    known = {path: row for path, row in known.items() if path not in doubted}
-    if how.again:
-        known = {path: row for path, row in known.items() if not row.reason}
+def _known(manifest: Manifest, decoder: str, again: bool) -> dict[str, Seen]:
+    """Return, by path, what earlier scans by the same decoder saw, unless training has set the video aside since."""
+    tables = [row for file in (*reversed(ancestors(manifest)), manifest.file) for row in read_scan(file)]
+    known = {row.path: row for row in (*tables, *_read_journal(_journal(manifest.file))) if row.decoder == decoder}
+    doubted = {row.path for row in read_quarantine(manifest.file).values() if row.by == "training"}
+    return {path: row for path, row in known.items() if path not in doubted and not (again and row.reason)}
+
+
+def _scan(
+    manifest: Manifest,
+    known: Mapping[str, Seen],
+    decoder: str,
+    look_at: Callable[[Iterator[Task]], Iterator[tuple[Task, dict[str, Any] | Blamed]]],
+    progress: bool,
+) -> Scan:
+    """Return what is known of each video whose file has not changed, and of the others what `look_at` sees, noted at once."""
     seen: dict[str, Seen] = {}
     num_decoded = num_bad = 0
     try:
-        with _bar(how.progress) as bar, DeadlinePool(how.num_workers) as pool, journal.open("a", encoding="utf-8") as notes:
-            shown = bar.add_task(file.name, total=len(manifest.rows), bad=0)
-            todo = _unseen(manifest, known, seen, decoder)
-            for task, result in pool.run(functools.partial(_look, how.look, how.backend), todo, how.timeout_s, RESULTS_AHEAD):
+        with _bar(progress) as bar, _journal(manifest.file).open("a", encoding="utf-8") as notes:
+            shown = bar.add_task(manifest.file.name, total=len(manifest.rows), bad=0)
+            for task, result in look_at(_unseen(manifest, known, seen, decoder)):
                 found = _judged(task, result)
                 seen[found.path] = found
                 num_decoded, num_bad = num_decoded + 1, num_bad + bool(found.reason)
@@ -173,9 +183,6 @@ def _scan(manifest: Manifest, how: _How) -> Scan:
             bar.update(shown, completed=len(seen), bad=len(done.bad))
     except KeyboardInterrupt:
         raise Interrupted(f"Ctrl-C at video {len(seen)} of {len(manifest.rows)}") from None
-    write_atomic(beside(file, "scan.csv"), _table(done.rows).encode("utf-8"))
-    write_quarantine(file, [Quarantined(row.path, row.reason, "scan") for row in done.bad], replacing=("scan", "training"))
-    journal.unlink()
     return done
 
 
@@ -188,9 +195,8 @@ def read_scan(file: Path) -> tuple[Seen, ...]:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
     except UnicodeDecodeError as error:
         raise DataError(f"cannot read {path}: {error}; delete the file and scan again") from None
-    kinds = {"frames": int, "fps": float, "width": int, "height": int, "bytes": int, "mtime": int}
     try:
-        return tuple(Seen(**{name: kinds.get(name, str)(text) for name, text in row.items() if text}) for row in reader)
+        return tuple(Seen(**{name: FACTS.get(name, str)(text) for name, text in row.items() if text}) for row in reader)
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}:{reader.line_num}: not a row of a scan: {error}; delete the file and scan again") from None
 
@@ -204,7 +210,7 @@ def _read_journal(path: Path) -> Iterator[Seen]:
             continue
 
 
-def _unseen(manifest: Manifest, known: dict[str, Seen], seen: dict[str, Seen], decoder: str) -> Iterator[tuple[Path, Seen]]:
+def _unseen(manifest: Manifest, known: Mapping[str, Seen], seen: dict[str, Seen], decoder: str) -> Iterator[Task]:
     """Yield the videos to look at, with their size and time of change; put the others straight into `seen`."""
     for row in manifest.rows:
         path = manifest.absolute(row)
@@ -222,11 +228,11 @@ def _unseen(manifest: Manifest, known: dict[str, Seen], seen: dict[str, Seen], d
             yield path, Seen(row.path, bytes=stat.st_size, mtime=stat.st_mtime_ns, decoder=decoder)
 
 
-def _look(look: Callable[..., dict[str, Any]], backend: str, task: tuple[Path, Seen]) -> dict[str, Any]:
+def _look(look: Callable[..., dict[str, Any]], backend: str, task: Task) -> dict[str, Any]:
     return look(str(task[0]), backend)
 
 
-def _judged(task: tuple[Path, Seen], result: dict[str, Any] | Blamed) -> Seen:
+def _judged(task: Task, result: dict[str, Any] | Blamed) -> Seen:
     path, about = task
     if not isinstance(result, Blamed):
         return replace(about, **result)
