@@ -172,10 +172,7 @@ class TrainBatches(Dataset[ClipBatch]):
         if len(readable) < len(videos):
             raise _all_bad(bad[order[videos.index(None)]])
         rngs = [stream(self.seed, Purpose.CLIP, number, draw) for draw in draws]
-        indices = [self._indices(length, rng) for rng in rngs]
-        if self.share_frames:
-            indices = [self._shared_indices(length, number, sample) for sample in order]
-        frames = self.source.gather(readable, np.stack(indices))
+        frames = self.source.gather(readable, self._frame_numbers(length, number, order, rngs))
         if is_trivial(self.clip, frames.shape[2:4], self.grid.size_px):
             return readable, torch.from_numpy(frames).permute(0, 4, 1, 2, 3)
         return readable, stack([self._view(clip, rng) for clip, rng in zip(frames, rngs, strict=True)])
@@ -201,8 +198,7 @@ class TrainBatches(Dataset[ClipBatch]):
 
         def choose(length: int) -> np.ndarray:
             rngs[:] = [stream(self.seed, Purpose.CLIP, number, draw) for draw in draws]
-            indices = [self._indices(length, rng) for rng in rngs]
-            return np.stack([self._shared_indices(length, number, sample)] * len(indices) if self.share_frames else indices)
+            return self._frame_numbers(length, number, [sample] * len(rngs), rngs)
 
         first = None
         for video in self._candidates(number, sample):
@@ -219,15 +215,21 @@ class TrainBatches(Dataset[ClipBatch]):
         for _ in range(MAX_TRIED - 1):
             yield int(replacement.integers(len(self.source)))
 
+    def _frame_numbers(self, length: int, number: int, samples: Sequence[int], rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        """Return the frame numbers [clips, T] of clips of videos of `length` frames; shared ones are those of the first clip.
+
+        Each generator draws its own all the same, so that a crop does not depend on whether frames are shared.
+        """
+        drawn = [self._indices(length, rng) for rng in rngs]
+        if self.share_frames:  # drawn anew, for another rank may have a video's first clip
+            drawn = [self._indices(length, stream(self.seed, Purpose.CLIP, number, sample)) for sample in samples]
+        return np.stack(drawn)
+
     def _indices(self, length: int, rng: np.random.Generator) -> np.ndarray:
         num_frames, stride = self.reading
         if isinstance(self.clip, FinetuneClipConfig) and self.clip.sampling == "tsn":
             return tsn_indices(length, num_frames, rng)
         return dense_indices(length, num_frames, stride, random_start(length, num_frames, stride, rng))
-
-    def _shared_indices(self, length: int, number: int, sample: int) -> np.ndarray:
-        """Return the frames of a video's first clip, which another rank may have."""
-        return self._indices(length, stream(self.seed, Purpose.CLIP, number, sample))
 
     def _view(self, frames: np.ndarray, rng: np.random.Generator) -> Tensor:
         return random_view(torch.from_numpy(frames).permute(3, 0, 1, 2), self.clip, self.grid.size_px, rng)

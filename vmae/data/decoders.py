@@ -37,6 +37,15 @@ def check_count(path: Path | str, count: int, promised: int) -> None:
         raise DataError(f"{path}: {count} of {promised} frames can be decoded; the file is damaged")
 
 
+def video_stream(path: Path | str, container: "InputContainer") -> "VideoStream":
+    """Return the first video stream of an open file, to be decoded by one thread; DataError if there is none."""
+    if not container.streams.video:
+        raise DataError(f"{path}: no video stream")
+    stream = container.streams.video[0]
+    stream.thread_type = "NONE"
+    return stream
+
+
 def pictures_of(path: Path | str, container: "InputContainer", stream: "VideoStream") -> Iterator["VideoFrame"]:
     """Yield a video's pictures from first to last; DataError at the end if clearly fewer came than the file says it shows."""
     count = num_shown = num_hidden = 0
@@ -117,9 +126,7 @@ def _check_decord_is_exact(path: Path) -> None:
     import av
 
     with av.open(str(path), metadata_errors="ignore") as container:
-        if not container.streams.video:
-            raise DataError(f"{path}: no video stream")
-        codec, form = container.streams.video[0].codec_context.name, container.format.name
+        codec, form = video_stream(path, container).codec_context.name, container.format.name
     if codec not in DECORD_CODECS or form not in DECORD_CONTAINERS:
         raise DataError(
             f"{path}: {codec} in {form}, of which decord can give wrong frames; it is used for {', '.join(DECORD_CODECS)} "
@@ -192,10 +199,7 @@ class PyavReader:
         if self._container is not None:
             self._container.close()
         self._container = av.open(str(self._path), metadata_errors="ignore")
-        if not self._container.streams.video:
-            raise DataError(f"{self._path}: no video stream")
-        self._stream = self._container.streams.video[0]
-        self._stream.thread_type = "NONE"
+        self._stream = video_stream(self._path, self._container)
         self._codec = self._stream.codec_context
 
     def __len__(self) -> int:

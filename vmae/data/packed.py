@@ -18,7 +18,7 @@ import numpy as np
 import simplejpeg
 
 from vmae.data.manifest import Manifest, VideoRow
-from vmae.data.video import Choose
+from vmae.data.video import Choose, each_once
 from vmae.errors import DataError
 from vmae.files import write_atomic
 
@@ -138,12 +138,7 @@ class PackedFrames:
         if video in self.bad:
             raise DataError(self.bad[video])
         place = self._places[video]
-        wanted = choose(place.frames)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < place.frames:
-            raise DataError(
-                f"{self._name(video)}: frames {wanted.min()} to {wanted.max()} asked for; it has 0 to {place.frames - 1}"
-            )
-        numbers, where = np.unique(wanted, return_inverse=True)
+        numbers, where = each_once(choose(place.frames), place.frames, self._name(video))
         frames = np.empty((len(numbers), place.height, place.width, 3), np.uint8)
         try:
             contents = self._contents(video, numbers)
@@ -151,7 +146,7 @@ class PackedFrames:
             raise DataError(f"{self._name(video)}: {error or type(error).__name__}") from None
         for frame, content in zip(frames, contents, strict=True):
             self._decode(content, frame, video)
-        clips: np.ndarray = frames[where.reshape(wanted.shape)]
+        clips: np.ndarray = frames[where]
         return clips
 
     def gather(self, videos: Sequence[int], indices: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 
 from vmae.data.alone import alone
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.decoders import MAX_SIDE_PX, pictures_of
+from vmae.data.decoders import MAX_SIDE_PX, pictures_of, video_stream
 from vmae.data.manifest import FACTS, Manifest, ancestors, beside, read_manifest
 from vmae.data.quarantine import Quarantined, read_quarantine, write_quarantine
 from vmae.data.video import backend_version, read_clips, resolve_backend
@@ -74,13 +74,10 @@ def examine(path: str, backend: str) -> dict[str, Any]:
 
     try:
         with av.open(path, metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise DataError(f"{path}: no video stream")
-            stream = container.streams.video[0]
+            stream = video_stream(path, container)
             width, height = stream.codec_context.width, stream.codec_context.height
             if max(width, height) > MAX_SIDE_PX:
                 raise DataError(f"{path}: {width} x {height} px; at most {MAX_SIDE_PX} on a side are read")
-            stream.thread_type = "NONE"
             count, end_s = 0, 0.0
             fps = float(stream.average_rate or 0)
             for frame in pictures_of(path, container, stream):

@@ -20,7 +20,7 @@ import numpy as np
 
 from vmae.data.alone import alone_in, clear_away
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.decoders import pictures_of
+from vmae.data.decoders import pictures_of, video_stream
 from vmae.data.made import Made, begin, finish, source_of
 from vmae.data.manifest import About, Manifest, VideoRow, beside, read_manifest
 from vmae.data.pack import short_side
@@ -225,10 +225,7 @@ def _pictures(source: Path) -> Generator[tuple[av.VideoFrame, Fraction]]:
     count = 0
     try:
         with av.open(str(source), metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise DataError(f"{source}: no video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "NONE"
+            stream = video_stream(source, container)
             for picture in pictures_of(source, container, stream):
                 yield _upright(picture), stream.average_rate or Fraction(25)
                 count += 1

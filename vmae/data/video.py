@@ -128,13 +128,20 @@ class Late(DataError):
 
 def _read(decoder: Decoder, path: Path, backend: str, choose: Choose) -> np.ndarray:
     length = decoder.length(path, backend)
-    wanted = choose(length)
-    if wanted.size and not 0 <= wanted.min() <= wanted.max() < length:
-        raise DataError(f"{path}: frames {wanted.min()} to {wanted.max()} asked for; it has 0 to {length - 1}")
-    numbers, where = np.unique(wanted, return_inverse=True)
-    frames = decoder.read(path, backend, numbers.tolist())
-    clips: np.ndarray = frames[where.reshape(wanted.shape)]
+    numbers, where = each_once(choose(length), length, str(path))
+    clips: np.ndarray = decoder.read(path, backend, numbers.tolist())[where]
     return clips
+
+
+def each_once(wanted: np.ndarray, length: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the frame numbers that are `wanted` [K, T], each once and rising, and the place [K, T] of each among them.
+
+    Raises DataError, which begins with `name`, for a frame that a video of `length` frames does not have.
+    """
+    if wanted.size and not 0 <= wanted.min() <= wanted.max() < length:
+        raise DataError(f"{name}: frames {wanted.min()} to {wanted.max()} asked for; it has 0 to {length - 1}")
+    numbers, where = np.unique(wanted, return_inverse=True)
+    return numbers, where.reshape(wanted.shape)
 
 
 def read_frames(path: Path, indices: Sequence[int] | np.ndarray, backend: str = "auto") -> np.ndarray:
