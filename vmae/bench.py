@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from vmae.config import PretrainRun
 from vmae.cost import flops_per_clip
 from vmae.data.augment import to_float
-from vmae.data.clips import ClipBatch, TrainBatches, load
+from vmae.data.clips import ClipBatch, load
 from vmae.data.source import frames_of, manifest_of
 from vmae.model.autoencoder import VideoMAE
 from vmae.model.masking import draw_batch, draw_kept_batch
@@ -138,8 +138,7 @@ def synthetic(run: PretrainRun, num_steps: int, device: torch.device) -> Iterato
 def read(run: PretrainRun, runtime: RuntimeConfig, world: World, num_steps: int) -> Iterator[ClipBatch]:
     """Yield the run's first batches, as training would get them."""
     videos = frames_of(manifest_of(run.masked.data, runtime), "pretrain", runtime)
-    batches: TrainBatches = train_batches(run, videos, world)
-    yield from load(batches, range(num_steps), runtime.num_workers, world.device)
+    yield from load(train_batches(run, videos, world), range(num_steps), runtime.num_workers, world.device)
 
 
 @dataclass(frozen=True)
@@ -175,10 +174,9 @@ class Bench:
         found.program_s = time.perf_counter() - began
         found.peak_memory_gb = peak_memory_gb(self.world.device)
         if stepper:
-            peak = matrix_peak(self.run.masked.precision, self.world.device)
-            found = replace(
-                found, parts_s=stepper.seconds, gflops_per_clip=flops_per_clip(self.run) / 1e9, peak_gflops_per_s=peak
-            )
+            found.parts_s = stepper.seconds
+            found.gflops_per_clip = flops_per_clip(self.run) / 1e9
+            found.peak_gflops_per_s = matrix_peak(self.run.masked.precision, self.world.device)
         return found
 
 

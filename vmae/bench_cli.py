@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from vmae.errors import ConfigError, near
 from vmae.recipe import validate
 from vmae.runtime import RuntimeConfig
 from vmae.sizes import DECODERS, encoder_of
+
+if TYPE_CHECKING:
+    from vmae.config import PretrainRun
 
 app = typer.Typer(
     help=(
@@ -49,7 +52,8 @@ def model(
 
     Example: vmae bench model --model vit_b --size-px 224 --batch 32 --precision bf16 --set device=cuda
     """
-    _measure("model", False, _run(run, model, size_px, patch_px, batch, precision), _runtime(set_), (steps, warmup, out))
+    values = _values_of(run) if run else _values_by_name(model, size_px, patch_px)
+    _measure("model", False, _run(values, batch, precision), _runtime(set_), steps, warmup, out)
 
 
 @app.command()
@@ -66,7 +70,7 @@ def loader(
     Example: vmae bench loader --run runs/0123456789abcdef --set num_workers=2
     """
     runtime = _runtime(set_, UNUSED + UNUSED_BY_LOADER)
-    _measure("loader", True, _run(run, "", 0, 0, batch, None), runtime, (steps, warmup, out))
+    _measure("loader", True, _run(_values_of(run), batch, None), runtime, steps, warmup, out)
 
 
 @app.command()
@@ -83,29 +87,36 @@ def step(
 
     Example: vmae bench step --run runs/0123456789abcdef --steps 50
     """
-    _measure("step", True, _run(run, "", 0, 0, batch, precision), _runtime(set_), (steps, warmup, out))
+    _measure("step", True, _run(_values_of(run), batch, precision), _runtime(set_), steps, warmup, out)
 
 
-def _run(run_dir: Path | None, model: str, size_px: int, patch_px: int, batch: int | None, precision: str | None) -> Any:
-    """Return the pre-training that is measured; ConfigError where it is none."""
+def _values_of(run_dir: Path) -> dict[str, Any]:
+    """Return the config of a run directory as plain values; ConfigError where it is no masked pre-training."""
     from vmae.config import PretrainConfig, PretrainRun
     from vmae.runs import RunDir
 
-    if run_dir is not None:
-        run = RunDir(run_dir.absolute()).load()
-        if not isinstance(run, PretrainRun) or not isinstance(run.pretrain, PretrainConfig):
-            raise ConfigError(f"{run_dir} is no masked pre-training; only those are measured")
-        values = run.model_dump()
-    else:
-        encoder = encoder_of(model)
-        grid = {"size_px": size_px, "patch_px": patch_px}
-        section = {
-            "data": {"source": "embedded"},
-            "decoder": DECODERS[model].model_dump(),
-            "optim": {"batch_size": 2},
-            "precision": "fp32",
-        }
-        values = {"grid": grid, "encoder": encoder.model_dump(), "pretrain": section}
+    run = RunDir(run_dir.absolute()).load()
+    if not isinstance(run, PretrainRun) or not isinstance(run.pretrain, PretrainConfig):
+        raise ConfigError(f"{run_dir} is no masked pre-training; only those are measured")
+    return run.model_dump()
+
+
+def _values_by_name(model: str, size_px: int, patch_px: int) -> dict[str, Any]:
+    """Return the config of a model by the paper's name as plain values; ConfigError for an unknown one."""
+    encoder = encoder_of(model)
+    section = {
+        "data": {"source": "embedded"},
+        "decoder": DECODERS[model].model_dump(),
+        "optim": {"batch_size": 2},
+        "precision": "fp32",
+    }
+    return {"grid": {"size_px": size_px, "patch_px": patch_px}, "encoder": encoder.model_dump(), "pretrain": section}
+
+
+def _run(values: dict[str, Any], batch: int | None, precision: str | None) -> "PretrainRun":
+    """Return the pre-training that is measured; ConfigError where the values do not fit together."""
+    from vmae.config import PretrainRun
+
     if batch:
         values["pretrain"]["optim"]["batch_size"] = batch
     if precision:
@@ -127,11 +138,12 @@ def _runtime(settings: list[str] | None, unused: Sequence[str] = UNUSED) -> Runt
     return validate(RuntimeConfig, values, "--set")
 
 
-def _measure(what: str, reads: bool, run: Any, runtime: RuntimeConfig, options: tuple[int, int, Path | None]) -> None:
+def _measure(
+    what: str, reads: bool, run: "PretrainRun", runtime: RuntimeConfig, num_steps: int, num_warmup: int, out: Path | None
+) -> None:
     from vmae.bench import Bench, table
     from vmae.train.distributed import world
 
-    num_steps, num_warmup, out = options
     with world(runtime, (0, 1, 0)) as alone:
         row = Bench(run, runtime, alone, num_steps, num_warmup).measure(what, reads).row()
     typer.echo(table([row]))
@@ -139,7 +151,7 @@ def _measure(what: str, reads: bool, run: Any, runtime: RuntimeConfig, options: 
         _write(out, row, run, runtime)
 
 
-def _write(out: Path, row: dict[str, Any], run: Any, runtime: RuntimeConfig) -> None:
+def _write(out: Path, row: dict[str, Any], run: "PretrainRun", runtime: RuntimeConfig) -> None:
     import csv
     import io
     import json

@@ -48,7 +48,7 @@ def _official(dataset: str, paper_name: str) -> None:
         ending: Ending = None,
     ) -> None:
         listing = read_official(dataset, files_among(splits), split_number)
-        _write(listing, root, out or default_data_root() / f"{dataset}.csv", ending, skip_absent, (holdout, heldout, seed))
+        _write(listing, root, out or default_data_root() / f"{dataset}.csv", ending, skip_absent, holdout, heldout, seed)
 
     command.__doc__ = (
         f"Lists of {paper_name} from its official files.\n\nExample: vmae data prepare {dataset} --root VIDEOS --splits LISTS"
@@ -84,13 +84,19 @@ def foreign(
         raise DataError(f"--out {out} is the list itself; give another name")
     place = (root or (files[0] if files[0].is_dir() else files[0].parent)).absolute()
     listing = read_foreign(files, format, place, split, classes)
-    _write(listing, place, out, ending, skip_absent, (holdout, heldout, seed))
+    _write(listing, place, out, ending, skip_absent, holdout, heldout, seed)
 
 
 def _write(
-    listing: Listing, root: Path, out: Path, ending: Sequence[str] | None, skip_absent: bool, drawn: tuple[int, int, int]
+    listing: Listing,
+    root: Path,
+    out: Path,
+    ending: Sequence[str] | None,
+    skip_absent: bool,
+    holdout: int,
+    heldout: int,
+    seed: int,
 ) -> None:
-    holdout, heldout, seed = drawn
     if not out.name or out.is_dir():
         raise DataError(f"--out {str(out)!r} is a folder; give the list's name, for example {out / 'mine.csv'}")
     videos = VideoFiles(root, ending or ENDINGS, progress=True)

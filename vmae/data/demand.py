@@ -46,6 +46,15 @@ class Speed:
         """Clips per second of one worker, which keeps one core busy."""
         return self.num_clips / (self.read_s + self.crop_s)
 
+    @property
+    def read_share(self) -> float:
+        """The share of its time that goes into reading; the rest goes into cropping."""
+        return self.read_s / (self.read_s + self.crop_s)
+
+    def num_workers(self, needed: float) -> int:
+        """Return how many workers give `needed` clips per second."""
+        return int(np.ceil(needed / self.clips_per_s))
+
 
 def demand(model: str, gpu: str, size_px: int, num_frames: int) -> float:
     """Return the clips per second that a masked pre-training of `model` takes on `gpu`, at 40 % of its peak.
@@ -156,12 +165,10 @@ def report(speeds: Sequence[Speed], needed: float, size_px: int) -> Iterator[str
     yield f"needed: {needed:.0f} clips/s; this process may use {num_cpus()} cores"
     yield f"{'':32} clips/s per core   workers needed   reading   cropping"
     for speed in speeds:
-        share = speed.read_s / (speed.read_s + speed.crop_s)
-        workers = int(np.ceil(needed / speed.clips_per_s))
+        workers, share = speed.num_workers(needed), speed.read_share
         yield f"{speed.way:32} {speed.clips_per_s:16.1f} {workers:16d} {share:9.0%} {1 - share:10.0%}"
     best = max(speeds, key=lambda speed: speed.clips_per_s)
-    workers = int(np.ceil(needed / best.clips_per_s))
-    share = best.read_s / (best.read_s + best.crop_s)
+    workers, share = best.num_workers(needed), best.read_share
     what = "reading" if share > 0.5 else "cropping and scaling"
     yield f"fastest: {best.way}; {what} takes {max(share, 1 - share):.0%} of its time"
     if workers <= num_cpus():
