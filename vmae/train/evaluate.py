@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ from vmae.train.training import Outcome, Place
 CLIPS_PER_BATCH = 64
 NUM_SHOWN = 5
 KNN_TEMPERATURE = 0.07  # weights exp(similarity / temperature), as DINO's (arXiv:2104.14294)
-Rows = list[tuple[int, list[float]]]
+Rows = list[tuple[int, list[float]]]  # video, values
+Scores = list[tuple[int, int, list[float]]]  # video, label, class probabilities
 
 
 @torch.no_grad()
@@ -48,7 +50,7 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     config, trained, world = run.evaluate, run.parent, place.world
     manifest = manifest_of(trained.finetune.data, place.runtime)
     asked = chosen_of(manifest, config.split, SubsetConfig(), place.runtime)
-    source, labels = asked.frames, asked.labels
+    labels = asked.labels
     model = Classifier(trained)
     model.load_state_dict(load_weights(parent.weights))
     model.to(world.device).eval()
@@ -63,36 +65,32 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     started = time.perf_counter()
     if world.is_main:
         place.run_dir.note_start(0, world.size)
-    known = read_json(place.run_dir.partial)
-    found = Found.of(known) if known.get("list_sha256") == manifest.list_sha256 else Found()
-    mean_over_views(compute, source, reading, place, found, lambda: _save(place, found, manifest.list_sha256))
+    partial_json = read_json(place.run_dir.partial)
+    found = Found.of(partial_json) if partial_json.get("list_sha256") == manifest.list_sha256 else Found()
+    save = partial(_save, place, found, manifest.list_sha256)
+    mean_over_views(compute, asked.frames, reading, place, found, save)
     scored, unread = sorted(found.rows), sorted(found.unread)
     if not scored:
-        raise DataError(f"not one of {len(source)} {config.split} videos can be read; the first: {unread[0][1]}")
+        raise DataError(f"not one of {len(asked.rows)} {config.split} videos can be read; the first: {unread[0][1]}")
     _refuse_not_finite(scored, asked, parent)
     if config.knn:
-        bank, known_videos = Found(), chosen_of(manifest, "train", trained.finetune.subset, place.runtime)
-        mean_over_views(compute, known_videos.frames, reading, place, bank, lambda: _save(place, found, manifest.list_sha256))
-        _refuse_not_finite(bank.rows, known_videos, parent)
+        bank, trained_on = Found(), chosen_of(manifest, "train", trained.finetune.subset, place.runtime)
+        mean_over_views(compute, trained_on.frames, reading, place, bank, save)
+        _refuse_not_finite(bank.rows, trained_on, parent)
         assert trained.finetune.data.num_classes is not None
-        scored = nearest(sorted(bank.rows), known_videos.labels, scored, config.knn, trained.finetune.data.num_classes)
+        scored = nearest(sorted(bank.rows), trained_on.labels, scored, config.knn, trained.finetune.data.num_classes)
     rows = [(video, labels[video], probabilities) for video, probabilities in scored]
     if world.is_main:
         paths = [row.path for row in asked.rows]
         write_atomic(place.run_dir.predictions, _predictions(rows, paths, dict(found.frames)).encode(), make_folder=False)
-    top1 = _top(rows, 1)
-    metrics: dict[str, object] = {
-        "top1": 100 * top1,
-        "top1_se": 100 * math.sqrt(top1 * (1 - top1) / len(rows)),
-        "top5": 100 * _top(rows, 5),
-        "chance": 100 / len(rows[0][2]),
+    metrics = _accuracy(rows) | {
         "num_scored": len(rows),
-        "num_expected": len(source),
+        "num_expected": len(asked.rows),
         "unread": [reason for _, reason in unread],
         "list_sha256": manifest.list_sha256,
     }
     spent: dict[str, object] = {"num_clips": len(rows) * reading.per_video}
-    if not known:  # else part of the work was another attempt's
+    if not partial_json:  # else part of the work was another attempt's
         spent["evaluate_s"] = time.perf_counter() - started
     return Outcome(metrics, spent)
 
@@ -189,15 +187,24 @@ def nearest(bank: Rows, labels: Sequence[int], queries: Rows, k: int, num_classe
     return [(video, share) for (video, _), share in zip(queries, shares.tolist(), strict=True)]
 
 
-def _top(rows: list[tuple[int, int, list[float]]], k: int) -> float:
+def _accuracy(rows: Scores) -> dict[str, object]:
+    """Return accuracies, the binomial standard error of the first, and chance, all in percent."""
+    top1 = _top(rows, 1)
+    return {
+        "top1": 100 * top1,
+        "top1_se": 100 * math.sqrt(top1 * (1 - top1) / len(rows)),
+        "top5": 100 * _top(rows, 5),
+        "chance": 100 / len(rows[0][2]),
+    }
+
+
+def _top(rows: Scores, k: int) -> float:
     """Return the share of rows whose label has fewer than k classes of higher probability (the earlier class wins a tie)."""
     ranks = (sum(q > p[label] or (q == p[label] and c < label) for c, q in enumerate(p)) for _, label, p in rows)
     return sum(rank < k for rank in ranks) / len(rows)
 
 
-def _predictions(
-    rows: list[tuple[int, int, list[float]]], paths: list[str], frames: Mapping[int, Sequence[Sequence[int]]]
-) -> str:
+def _predictions(rows: Scores, paths: list[str], frames: Mapping[int, Sequence[Sequence[int]]]) -> str:
     """Return the table; frame numbers stand with spaces, clips with semicolons."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -6,13 +6,14 @@ from torch import Tensor
 from vmae.config import FinetuneRun
 from vmae.data.augment import to_float
 from vmae.data.clips import TrainBatches
-from vmae.data.source import chosen_of, manifest_of
+from vmae.data.source import Chosen, chosen_of, manifest_of
 from vmae.errors import ConfigError
 from vmae.model.classifier import Classifier
 from vmae.model.formats import images_to_clips
 from vmae.model.importing import load_imported
 from vmae.runs import RunDir
 from vmae.train.checkpoint import load_weights, save_weights
+from vmae.train.distributed import World
 from vmae.train.dropping import Dropped, Dropping
 from vmae.train.mixing import Mixer
 from vmae.train.setup import autocast, seed_init
@@ -27,30 +28,10 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
     config, world = run.finetune, place.world
     manifest = manifest_of(config.data, place.runtime)
     videos = chosen_of(manifest, "train", config.subset, place.runtime)
-    batches = TrainBatches(
-        source=videos.frames,
-        labels=videos.labels,
-        clip=config.clip,
-        grid=run.grid,
-        reading=(run.grid.num_frames, config.clip.frame_stride),
-        mask=None,
-        decoder_mask=None,
-        seed=config.seed,
-        batch_size=config.optim.batch_size,
-        repeats=config.repeats,
-        rank=world.rank,
-        num_ranks=world.size,
-    )
+    batches = _batches(run, videos, world)
     seed_init(config.seed)
     model = Classifier(run)
-    loaded: list[str] = []
-    if parent is not None:
-        weights = load_weights(parent.weights)
-        assert run.parent is not None
-        is_inflated = run.parent.grid.is_image and not run.grid.is_image
-        model.load_encoder(images_to_clips(weights, run.grid) if is_inflated else weights)
-    elif run.weights is not None:
-        loaded = load_imported(model, run.weights, run.grid)
+    loaded = _load_start(model, run, parent)
     model.to(world.device)
     training = Training("finetune", model, config.optim, batches, place, config.ema_decay)
     if config.mix.is_on and training.clips_per_rank % 2:
@@ -79,3 +60,34 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
     if world.is_main:
         save_weights(place.run_dir.weights, whole)
     return Outcome(metrics, training.compute(run.grid.num_cubes))
+
+
+def _batches(run: FinetuneRun, videos: Chosen, world: World) -> TrainBatches:
+    """Return the run's batches of labelled videos, this rank's share of each step."""
+    config = run.finetune
+    return TrainBatches(
+        source=videos.frames,
+        labels=videos.labels,
+        clip=config.clip,
+        grid=run.grid,
+        reading=(run.grid.num_frames, config.clip.frame_stride),
+        mask=None,
+        decoder_mask=None,
+        seed=config.seed,
+        batch_size=config.optim.batch_size,
+        repeats=config.repeats,
+        rank=world.rank,
+        num_ranks=world.size,
+    )
+
+
+def _load_start(model: Classifier, run: FinetuneRun, parent: RunDir | None) -> list[str]:
+    """Load the weights that the run starts from, if any; return what is to be reported of imported ones."""
+    if parent is not None:
+        assert run.parent is not None
+        weights = load_weights(parent.weights)
+        is_inflated = run.parent.grid.is_image and not run.grid.is_image
+        model.load_encoder(images_to_clips(weights, run.grid) if is_inflated else weights)
+    elif run.weights is not None:
+        return load_imported(model, run.weights, run.grid)
+    return []

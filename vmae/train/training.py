@@ -90,16 +90,16 @@ class Training:
         self.clips_per_rank = place.world.share(batches.clips_per_step)
         self.clock = Clock(self.progress)
         self.log = TrainingLog(
-            metrics,
-            self.progress,
-            f"{name} {place.run_dir.id}",
-            batches.clips_per_step,
-            batches.steps_per_epoch,
-            self.total_steps,
-            place.runtime.log_every_steps,
-            place.world.mean,
-            batches.clips_per_epoch,
-            place.runtime.max_quarantined,
+            log=metrics,
+            progress=self.progress,
+            name=f"{name} {place.run_dir.id}",
+            batch_size=batches.clips_per_step,
+            steps_per_epoch=batches.steps_per_epoch,
+            total_steps=self.total_steps,
+            every=place.runtime.log_every_steps,
+            mean_over_ranks=place.world.mean,
+            clips_per_epoch=batches.clips_per_epoch,
+            max_replaced=place.runtime.max_quarantined,
         )
         self._saved_s, self._saved_step, self._is_back = self.progress.train_s, self.progress.step, False
 
@@ -247,6 +247,7 @@ class Training:
     def compute(self, cubes_per_clip: int) -> dict[str, object]:
         """Return what was spent, restarts included; `cubes_per_clip` is what the encoder sees."""
         num_clips = self.progress.step * self.data.clips_per_step
+        left_out = self.progress.left_out
         return {
             "num_steps": self.progress.step,
             "num_epochs": self.optim.epochs,
@@ -254,7 +255,7 @@ class Training:
             "num_encoder_cubes": num_clips * cubes_per_clip,
             "num_replaced": self.progress.num_replaced,
             "num_restarts": self.progress.num_restarts,
-            **({"num_left_out": len(left_out), "left_out": left_out} if (left_out := self.progress.left_out) else {}),
+            **({"num_left_out": len(left_out), "left_out": left_out} if left_out else {}),
             "train_s": self.progress.train_s,
             "clips_per_s": num_clips / max(self.progress.train_s, 1e-9),
             "data_wait_share": self.progress.data_wait_s / max(self.progress.train_s, 1e-9),
