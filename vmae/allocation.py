@@ -5,6 +5,7 @@ import re
 import subprocess
 import time
 
+Task = tuple[int, int, int]  # rank, number of ranks, rank on this node
 AT_WORK = {"RUNNING", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED"}
 
 # What SLURM's commands say when slurmctld may have done what it was asked, but is too busy to answer; and when it is away.
@@ -50,9 +51,9 @@ def num_gpus() -> int:
     return int(os.environ.get("SLURM_GPUS_ON_NODE", 0)) if in_job() else 0
 
 
-def task() -> tuple[int, int, int]:
-    """Return (rank, number of tasks, rank on this node) of this task."""
-    return tuple(int(os.environ[name]) for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))  # type: ignore[return-value]
+def task() -> Task:
+    """Return which of the job's tasks this process is."""
+    return int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"]), int(os.environ["SLURM_LOCALID"])
 
 
 def job_state(job: str) -> str | None:
@@ -79,7 +80,8 @@ def requeue() -> bool:
             return False
         try:
             if state is not None:
-                _said("scontrol", "requeue", job_id())
+                words = ("scontrol", "requeue", job_id())
+                subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
                 return True
         except (OSError, subprocess.SubprocessError) as error:
             said = str(getattr(error, "stderr", None) or error)
@@ -89,7 +91,3 @@ def requeue() -> bool:
     if state is None:
         print("not requeued: squeue is not there or does not answer; the next submit, or watch, goes on", flush=True)
     return False
-
-
-def _said(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout

@@ -5,7 +5,7 @@ is about our own mistakes; these classes are about the user's files, words and m
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class VmaeError(Exception):
@@ -70,3 +70,13 @@ def near(word: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     hint = f". Did you mean {close[0]!r}?" if close else "."
     return f"{hint} Allowed: {', '.join(options)}" if options else hint
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first `most` names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d"], most=2)
+    'a, b and 2 more'
+    """
+    num_more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {num_more} more" if num_more > 0 else "")

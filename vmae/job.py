@@ -12,10 +12,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import vmae
 from vmae import allocation
-from vmae.config import ContrastConfig, EvaluateRun, FinetuneRun, PretrainRun
+from vmae.allocation import Task
+from vmae.config import ContrastConfig, FinetuneRun, PretrainRun, Run
 from vmae.errors import ConfigError, DivergedError, Interrupted, ResultsError, RunDirError, Stuck, VmaeError
 from vmae.files import write_atomic
 from vmae.identity import cell_id, run_id
@@ -25,7 +27,9 @@ from vmae.results import Result, write_result
 from vmae.runs import RunDir, Store
 from vmae.runtime import RuntimeConfig
 
-Task = tuple[int, int, int]  # rank, number of ranks, rank on this node
+if TYPE_CHECKING:
+    from vmae.train.distributed import World
+
 INTERRUPTED = 75  # exit status of a job that saved and is not over (EX_TEMPFAIL)
 STUCK = 76
 LEAVE_S = 600  # that tasks wait for the one that has the job queued again
@@ -153,24 +157,15 @@ def read_runtime(run_dir: RunDir) -> RuntimeConfig:
     return validate(RuntimeConfig, values, str(run_dir.runtime))
 
 
-def _train(
-    run_dir: RunDir,
-    run: PretrainRun | FinetuneRun | EvaluateRun,
-    parent: RunDir | None,
-    runtime: RuntimeConfig,
-    ranks: object,
-    stop: StopFlag,
-) -> Result:
+def _train(run_dir: RunDir, run: Run, parent: RunDir | None, runtime: RuntimeConfig, ranks: "World", stop: StopFlag) -> Result:
     from vmae.provenance import provenance
     from vmae.train.contrast import pretrain_contrast
-    from vmae.train.distributed import World
     from vmae.train.evaluate import evaluate
     from vmae.train.finetune import finetune
     from vmae.train.pretrain import pretrain
     from vmae.train.training import Outcome, Place
 
-    assert isinstance(ranks, World)
-    status = "done"
+    status: Literal["done", "diverged"] = "done"
     place = Place(run_dir, runtime, ranks, stop)
     try:
         if isinstance(run, PretrainRun) and isinstance(run.pretrain, ContrastConfig):
@@ -185,7 +180,7 @@ def _train(
     except DivergedError as error:
         status, outcome = "diverged", Outcome({"reason": str(error)}, {})
     facts = provenance() | {"runtime": runtime.model_dump(), "num_ranks": ranks.size, "device": str(ranks.device)}
-    return Result(run_dir.id, cell_id(run), run.stage, status, outcome.metrics, outcome.compute, facts)  # type: ignore[arg-type]
+    return Result(run_dir.id, cell_id(run), run.stage, status, outcome.metrics, outcome.compute, facts)
 
 
 def _read_result(run_dir: RunDir) -> Result | None:
@@ -201,7 +196,7 @@ def _read_result(run_dir: RunDir) -> Result | None:
         return None
 
 
-def _parent(store: Store, run: PretrainRun | FinetuneRun | EvaluateRun) -> RunDir | None:
+def _parent(store: Store, run: Run) -> RunDir | None:
     """Return the parent's directory; RunDirError unless it is done (whatever a scheduler says)."""
     if isinstance(run, PretrainRun) or run.parent is None:
         return None

@@ -14,7 +14,7 @@ from typing import Any
 
 from vmae.data.listing import Listing, lines_of
 from vmae.data.lookup import Entry
-from vmae.errors import DataError, near
+from vmae.errors import DataError, near, some
 
 SSV2_LISTS = {"train": "train", "test": "validation"}
 KINETICS_COLUMNS = ("youtube_id", "time_start", "time_end")
@@ -214,5 +214,4 @@ def _hint(word: str, allowed: Iterable[str]) -> str:
 
 
 def _some(files: Sequence[Path]) -> str:
-    names = [file.name for file in files[:5]]
-    return ", ".join(names) + (f" and {len(files) - 5} more" if len(files) > 5 else "") if names else "no files"
+    return some([file.name for file in files]) or "no files"

@@ -118,7 +118,11 @@ def contrast(queries: Tensor, keys: Tensor, place: Tensor, key_place: Tensor, te
         place, key_place: [B] and [K]; the two clips of a video stand at 2 v and 2 v + 1. The key of a query is its video's
             other clip; keys of its own view are no candidates, as in the published pseudocode.
     """
-    logits = queries @ keys.T / temperature
-    logits = logits.masked_fill((place[:, None] + key_place[None]) % 2 == 0, float("-inf"))
+    logits = of_other_view(queries @ keys.T / temperature, place, key_place)
     wanted = (key_place[None] == (place ^ 1)[:, None]).float().argmax(dim=1)
     return F.cross_entropy(logits, wanted, reduction="none")
+
+
+def of_other_view(scores: Tensor, place: Tensor, key_place: Tensor) -> Tensor:
+    """Return `scores` [B, K] of queries for keys, minus infinity for keys of the query's own view; places as in `contrast`."""
+    return scores.masked_fill((place[:, None] + key_place[None]) % 2 == 0, float("-inf"))

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vmae.errors import CheckpointError
+from vmae.errors import CheckpointError, some
 from vmae.files import UNREADABLE, file_sha256
 from vmae.grid import CubeGrid
 from vmae.model.formats import Weights, cube_of, detect, to_vmae
@@ -22,7 +22,6 @@ from vmae.sections import ImportedWeights
 WRAPPERS = ("model", "module", "state_dict")  # released, DeepSpeed, others
 PREFIXES = ("module.", "backbone.")  # DataParallel, and detectors built on the encoder
 MIN_SHARE = 0.9
-NUM_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: no tensors found; it holds {', '.join(map(str, content)) or 'nothing'}")
     bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if bad:
-        raise CheckpointError(f"{path}: {len(bad)} tensors hold NaN or infinity: {_some(bad)}")
+        raise CheckpointError(f"{path}: {len(bad)} tensors hold NaN or infinity: {some(bad)}")
     others = tuple(str(key) for key in content if key != wrapper) if wrapper else ()
     try:
         return Checkpoint(path, weights, detect(weights), wrapper, others)
@@ -119,7 +118,7 @@ class LoadReport:
         found = [f"{len(self.matched)} of the model's weights matched ({self.share:.0%})"]
         for what, names in (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", self.other_shape)):
             if names:
-                found.append(f"{len(names)} {what}: {_some(names)}")
+                found.append(f"{len(names)} {what}: {some(names)}")
         return found + [f"dropped {name}: {reason}" for name, reason in self.dropped.items()]
 
 
@@ -158,11 +157,6 @@ def load_into(
     return report
 
 
-def _some(names: tuple[str, ...] | list[str]) -> str:
-    rest = len(names) - NUM_SHOWN
-    return ", ".join(names[:NUM_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def _check_cube(checkpoint: Checkpoint, grid: CubeGrid) -> None:
     """Refuse filters of another cube; an image's filters fit cubes of any number of frames."""
     cube = cube_of(checkpoint.weights)
@@ -191,5 +185,5 @@ def load_imported(model: nn.Module, imported: ImportedWeights, grid: CubeGrid) -
     wanted = {n: t for n, t in weights.items() if n.startswith(("encoder.", "fc_norm.", "head.")) and not n.startswith(left)}
     report = load_into(model, wanted, min_share=0.0, source=str(path))
     if lacking := [name for name in report.missing if name.startswith("encoder.")]:
-        raise CheckpointError(f"{path} lacks {len(lacking)} of the encoder's tensors: {_some(lacking)}")
+        raise CheckpointError(f"{path} lacks {len(lacking)} of the encoder's tensors: {some(lacking)}")
     return [f"{imported.name} ({checkpoint.format}, {path.name})", *report.lines()]

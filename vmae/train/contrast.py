@@ -13,7 +13,7 @@ from vmae.data.clips import TrainBatches
 from vmae.data.frames import FrameSource
 from vmae.data.source import chosen_of, manifest_of
 from vmae.errors import ConfigError, DataError
-from vmae.model.contrast import MoCo, contrast, momentum_at
+from vmae.model.contrast import MoCo, contrast, momentum_at, of_other_view
 from vmae.train.checkpoint import save_weights
 from vmae.train.distributed import World
 from vmae.train.heldout import MASK_EPOCH, below_floor, none_readable, open_heldout
@@ -138,7 +138,7 @@ def judge(model: MoCo, run: PretrainRun, config: ContrastConfig, source: FrameSo
             queries, keys = model(clips)
             features.append(torch.nn.functional.normalize(model.features(clips).float(), dim=1)[-num_new:])
         losses.append(contrast(queries, keys, places, places, config.temperature)[-num_new:])
-        scores = (queries @ keys.T).masked_fill((places[:, None] + places[None]) % 2 == 0, float("-inf"))
+        scores = of_other_view(queries @ keys.T, places, places)
         hits.append((scores.argmax(dim=1) == places ^ 1)[-num_new:])
         batch_size = len(places) // 2
     chance = math.log(batch_size)

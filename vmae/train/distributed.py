@@ -110,15 +110,14 @@ class World:
 
 
 @contextmanager
-def world(runtime: RuntimeConfig, task: tuple[int, int, int] | None = None, rendezvous: Path | None = None) -> Iterator[World]:
+def world(runtime: RuntimeConfig, task: allocation.Task | None = None, rendezvous: Path | None = None) -> Iterator[World]:
     """Join the other ranks, or be alone.
 
     Args:
-        task: rank, number of ranks and rank on this node; None: as RANK, WORLD_SIZE and LOCAL_RANK say (torchrun).
+        task: this process among the ranks; None: as RANK, WORLD_SIZE and LOCAL_RANK say (torchrun).
         rendezvous: file, seen by all ranks, through which they meet if `task` is given.
     """
-    from_launcher = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
-    rank, size, local_rank = task or tuple(from_launcher)
+    rank, size, local_rank = task or _task_of_torchrun()
     device = _device(runtime, local_rank)
     if runtime.num_threads:
         torch.set_num_threads(runtime.num_threads)
@@ -148,6 +147,10 @@ def keep_freed_memory() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and all((mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, 2**31 - 1)))
+
+
+def _task_of_torchrun() -> allocation.Task:
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
 
 
 def _meet(rank: int, size: int, file: Path) -> Any:

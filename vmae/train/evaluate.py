@@ -21,7 +21,7 @@ from vmae.data.clips import load
 from vmae.data.frames import FrameSource
 from vmae.data.source import Chosen, chosen_of, manifest_of
 from vmae.data.views import TestBatch, TestBatches, Views
-from vmae.errors import CheckpointError, DataError, Interrupted
+from vmae.errors import CheckpointError, DataError, Interrupted, some
 from vmae.files import write_atomic
 from vmae.model.classifier import Classifier
 from vmae.runs import RunDir
@@ -32,7 +32,6 @@ from vmae.train.setup import autocast
 from vmae.train.training import Outcome, Place
 
 CLIPS_PER_BATCH = 64
-NUM_SHOWN = 5
 KNN_TEMPERATURE = 0.07  # weights exp(similarity / temperature), as DINO's (arXiv:2104.14294)
 Rows = list[tuple[int, list[float]]]  # video, values
 Scores = list[tuple[int, int, list[float]]]  # video, label, class probabilities
@@ -164,10 +163,8 @@ def _refuse_not_finite(rows: Rows, videos: Chosen, parent: RunDir) -> None:
     """Raise CheckpointError if a row holds NaN or infinity, which no comparison of scores would notice."""
     bad = sorted(videos.rows[video].path for video, row in rows if not all(map(math.isfinite, row)))
     if bad:
-        more = f" and {len(bad) - NUM_SHOWN} more" if len(bad) > NUM_SHOWN else ""
         raise CheckpointError(
-            f"{parent.weights}: what this model says of {len(bad)} of {len(rows)} videos is not finite: "
-            f"{', '.join(bad[:NUM_SHOWN])}{more}"
+            f"{parent.weights}: what this model says of {len(bad)} of {len(rows)} videos is not finite: {some(bad)}"
         )
 
 
