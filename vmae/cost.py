@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vmae.config import ContrastConfig, EvaluateRun, FinetuneRun, PretrainConfig, PretrainRun, Run
+from vmae.config import ContrastConfig, EvaluateRun, FinetuneConfig, FinetuneRun, PretrainConfig, PretrainRun, Run
 from vmae.results import Result
 from vmae.sections import EncoderConfig
 
@@ -69,18 +69,21 @@ def num_clips(run: Run) -> int:
     """Return the clips a run goes through: two of each video and step where they are contrasted."""
     if isinstance(run, EvaluateRun):
         return run.parent.finetune.data.num_videos(run.evaluate.split) * run.evaluate.num_clips * run.evaluate.num_crops
-    section = run.pretrain if isinstance(run, PretrainRun) else run.finetune
-    repeats = 2 if isinstance(section, ContrastConfig) else run.finetune.repeats if isinstance(run, FinetuneRun) else 1
-    return (num_steps(run) or 0) * section.optim.batch_size * repeats
+    if isinstance(run, FinetuneRun):
+        return _steps(run.finetune) * run.finetune.optim.batch_size * run.finetune.repeats
+    clips_per_video = 2 if isinstance(run.pretrain, ContrastConfig) else 1  # `repeats` of a masked one are in batch_size
+    return _steps(run.pretrain) * run.pretrain.optim.batch_size * clips_per_video
 
 
 def num_steps(run: Run) -> int | None:
     """Return the optimiser steps of a run, None for an evaluation."""
     if isinstance(run, EvaluateRun):
         return None
-    if isinstance(run, PretrainRun):
-        return run.pretrain.optim.epochs * (run.pretrain.num_videos // run.pretrain.optim.batch_size)
-    return run.finetune.optim.epochs * (run.finetune.num_videos // run.finetune.optim.batch_size)
+    return _steps(run.pretrain if isinstance(run, PretrainRun) else run.finetune)
+
+
+def _steps(section: PretrainConfig | ContrastConfig | FinetuneConfig) -> int:
+    return section.optim.epochs * (section.num_videos // section.optim.batch_size)
 
 
 def kind_of(run: Run) -> str:

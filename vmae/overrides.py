@@ -1,4 +1,4 @@
-"""Whether a sweep's overrides reach its arms: an arm's own settings win, and an override that reaches none does nothing."""
+"""Whether settings would do anything: an arm's own win over a sweep's, one that reaches no arm does nothing, nor does a seed."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,20 @@ from vmae.arms import Arm, value_at
 from vmae.errors import ConfigError
 from vmae.recipe import Recipe
 
+SEEDED = ("pretrain", "finetune", "linear_probe", "contrast")  # sections with a replicate's seed
 Question = tuple[str, Arm, str]  # ablation, arm, data set as tables call it
+
+
+def refuse_seeds(settings: Mapping[str, Any], who: str) -> None:
+    """Raise ConfigError for a replicate's seed among dotted settings. Seeds of data and subsets are no replicate's.
+
+    Args:
+        who: says which seeds there are, for the message.
+    """
+    for path in settings:
+        section, _, field = path.rpartition(".")
+        if field == "seed" and section.rpartition(".")[2] in SEEDED:
+            raise ConfigError(f"{path} would do nothing: {who} which seeds each run has")
 
 
 def check_overrides(

@@ -93,6 +93,7 @@ def num_cpus() -> int:
 def visible_gpus() -> list[str]:
     """Return the GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; found without torch, through NVIDIA's driver."""
     if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        # As CUDA reads it: up to the first that names no GPU.
         return list(takewhile(re.compile(r"\d+|(GPU|MIG)-\S+").fullmatch, map(str.strip, given.split(","))))
     if shutil.which("nvidia-smi") is None:
         return []

@@ -226,9 +226,11 @@ class MaskConfig(Config):
 
     def units(self, grid: CubeGrid) -> tuple[int, int]:
         """Return how many units are drawn from, and how many cubes one of them hides."""
-        return {"random": (grid.num_cubes, 1), "frame": (grid.num_slices, grid.num_positions)}.get(
-            self.kind, (grid.num_positions, grid.num_slices)
-        )
+        if self.kind == "random":
+            return grid.num_cubes, 1
+        if self.kind == "frame":
+            return grid.num_slices, grid.num_positions
+        return grid.num_positions, grid.num_slices
 
     def num_hidden(self, grid: CubeGrid) -> int:
         """Return M, the hidden cubes of a clip (bernoulli: about that many); ValueError where the ratio fits no mask."""
@@ -241,7 +243,7 @@ class MaskConfig(Config):
         if not 0 < hidden_units < units:
             what = "nothing" if hidden_units == 0 else "everything"
             raise ValueError(
-                f"ratio = {self.ratio:g} hides {what} of {units} {self.kind} units; allowed: {1 / units:g} <= ratio < {1:g}"
+                f"ratio = {self.ratio:g} hides {what} of {units} {self.kind} units; allowed: {1 / units:g} <= ratio < 1"
             )
         return hidden_units * cubes_per_unit
 

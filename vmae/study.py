@@ -17,12 +17,11 @@ from vmae.arms import Arm
 from vmae.config import EvaluateRun, Run
 from vmae.errors import ConfigError, near
 from vmae.identity import cell_id, run_id
-from vmae.overrides import check_overrides
+from vmae.overrides import check_overrides, refuse_seeds
 from vmae.recipe import Recipe
 
 METRICS = ("top1", "top5")  # of evaluations, the higher the better
 SPREADS = ("own", "pooled")
-SEEDED = ("pretrain", "finetune", "linear_probe", "contrast")  # sections with a replicate's seed
 
 
 @dataclass(frozen=True)
@@ -242,19 +241,19 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
     """
     if not sweep.seeds or len(set(sweep.seeds)) != len(sweep.seeds):
         raise ConfigError(f"sweep {sweep.name}: seeds = {list(sweep.seeds)}; allowed: one or more, each once")
+    refuse_seeds(settings or {}, "--seeds, or the sweep's seeds, say")
+    recipes = {dataset: base.replace(settings or {}) for dataset, base in sweep.recipes.items()}
+    by_paper_name = {sweep.stands_for.get(dataset, dataset): recipe for dataset, recipe in recipes.items()}
     cells: list[Cell] = []
     runs: dict[str, Run] = {}
     parents: dict[str, str] = {}
     num_declared = 0
-    _refuse_seeds(settings or {}, "--seeds, or the sweep's seeds, say")
-    recipes = {dataset: base.replace(settings or {}) for dataset, base in sweep.recipes.items()}
-    by_paper_name = {sweep.stands_for.get(dataset, dataset): recipe for dataset, recipe in recipes.items()}
     for dataset, recipe in recipes.items():
         for ablation, arm in sweep.asked_on(dataset):
             where = f"sweep {sweep.name}, ablation {ablation.name}, arm {arm.name!r}, data set {dataset}"
             replicates: dict[int, dict[str, str]] = {}
             try:
-                _refuse_seeds(arm.settings, "the sweep's seeds say")
+                refuse_seeds(arm.settings, "the sweep's seeds say")
                 chosen = arm.resolved(recipe, by_paper_name)
                 asked = recipe.replace(chosen)
                 for seed in sweep.seeds:
@@ -277,14 +276,6 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
         questions = [(ablation.name, arm, dataset) for dataset in recipes for ablation, arm in sweep.asked_on(dataset)]
         overruled = check_overrides(settings, sweep.recipes, questions, sweep.stands_for, sweep.seeds[0])
     return Plan(sweep, tuple(cells), runs, num_declared, parents, settings or {}, overruled)
-
-
-def _refuse_seeds(settings: Mapping[str, Any], who: str) -> None:
-    """Refuse a replicate's seed among dotted settings: it would do nothing. Those of data and subsets are no replicate's."""
-    for path in settings:
-        section, _, field_name = path.rpartition(".")
-        if field_name == "seed" and section.rpartition(".")[2] in SEEDED:
-            raise ConfigError(f"{path} would do nothing: {who} which seeds each run has")
 
 
 def _check_doc(what: str, doc: str | None) -> None:

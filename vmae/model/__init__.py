@@ -1,1 +1,1 @@
-"""Tensors: cubes, masks, the autoencoder, the classifier, targets and floors."""
+"""Tensors: cubes, masks, the autoencoder, the contrastive model, the classifier, targets, floors; others' checkpoints."""

@@ -1,1 +1,1 @@
-"""Two loops and an evaluator, over shared parts."""
+"""Three training loops (masked and contrastive pre-training, fine-tuning) and an evaluator, over shared parts."""
