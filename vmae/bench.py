@@ -2,7 +2,7 @@
 
 Three clocks: the program's (all from the start of measuring, warm-up included), training's (measured steps) and the wait for
 data. Warm-up steps count in the first only. FLOPs are those of `vmae.cost`: the method's, whatever is computed beyond them.
-Page faults are the minor ones, for which no disk is read: memory that the kernel hands out, zeroed, as it was given back before.
+Page faults are the minor ones, which read no disk: the kernel zeroes and hands out memory that the process had given back.
 """
 
 import resource

@@ -31,7 +31,7 @@ class Claim:
 
         Args:
             what: is held, for the message.
-            beats: whether a thread renews the heartbeat: for a holder that has no steps between which to do it.
+            beats: whether a thread renews the heartbeat, for a holder that does not call `beat` between its steps.
         """
         mine = self.path.with_name(f".{self.path.stem}.{socket.gethostname()}.{os.getpid()}")
         identity = _identity()
@@ -56,15 +56,17 @@ class Claim:
             yield
         finally:
             over.set()
-            # Not a successor's, who held this process for dead; and what cannot be deleted is dead with this process.
+            # Unless another process took this one for dead and has the claim now. One that cannot be deleted is harmless: it
+            # counts as dead once this process ends.
             if self.owner() == identity:
                 with contextlib.suppress(OSError):
                     self.path.unlink(missing_ok=True)
 
     def _clear_if_dead(self, mine: Path) -> None:
-        """Take a dead claim away, one newcomer at a time: a slow one would otherwise take its live successor away.
+        """Delete the claim of a dead process.
 
-        Who dies in here leaves the turn behind, and the next one breaks it.
+        Newcomers take turns, for a slow one that has seen the dead claim could otherwise delete the claim of a faster one. The
+        turn is a claim too: if its holder dies, the next newcomer deletes it.
         """
         if not self.path.exists() or self.is_live(_ask_slurm(self.owner())):
             return

@@ -29,8 +29,8 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None], *, make_fo
     Raises RunDirError with path and reason where the place is full, read-only or missing; what stood there before stays.
 
     Args:
-        make_folder: False where a folder that is not there has vanished: made anew, it would hide that from who writes, and what
-            was written from who looks when the real one is back.
+        make_folder: False where a missing folder means that a disk is away: a new folder would hide this from the caller, and
+            its content would be out of sight once the disk is back.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:

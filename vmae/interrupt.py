@@ -54,7 +54,7 @@ def stop_flag() -> Iterator[StopFlag]:
 
 @contextmanager
 def deaf_to_children() -> Iterator[None]:
-    """Hear of no process that ends while the block runs: torch raises for each killed loader process, wherever the program is."""
+    """Do without torch's SIGCHLD handler while the block runs: it raises for each killed loader process, wherever that comes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -16,10 +16,10 @@ MAX_FRUITLESS = 2  # starts of one job, or attempts without a word, that may get
 def note_start(file: Path, at: str, step: int, num_ranks: int, scored_more: bool) -> None:
     """Add the start of an attempt from `step`; Stuck if this job did so twice before and got nowhere.
 
-    Requeued for ever, a job whose limit is too short for one checkpoint would never end.
+    Without that, a job whose time limit is too short for one checkpoint would be requeued for ever.
 
     Args:
-        scored_more: whether the last attempt has got somewhere although all start from one step, as evaluations do.
+        scored_more: whether the last attempt has scored more videos: all attempts of an evaluation start from step 0.
     """
     start = {"at": at, "host": socket.gethostname(), "job": allocation.job_id(), "restart": allocation.restart_count()}
     earlier = [line for line in read_starts(file) if line["job"] and line["job"] == start["job"]]

@@ -14,9 +14,10 @@ def alone(lock: Path, busy: str | None = None) -> Iterator[None]:
     """Hold `lock` while the block runs. Its file is there while it is held.
 
     Args:
-        busy: what is said, as a DataError, where another process holds it; None: wait for it.
+        busy: message of the DataError that is raised where another process holds it; None: wait for it.
 
     Raises:
+        DataError: another process holds it, if `busy` is given.
         OSError: its file cannot be written.
     """
     while True:

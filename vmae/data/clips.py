@@ -56,7 +56,7 @@ class ClipBatch:
         return ClipBatch(self.clips.pin_memory(), hidden, kept, labels, self.num_replaced)
 
     def to(self, device: torch.device) -> "ClipBatch":
-        """Copy every tensor without waiting for the device, which would otherwise come to the end of all that it was given."""
+        """Copy every tensor without waiting; an ordinary copy would wait until the device has done all that is queued on it."""
         hidden, kept, labels = (
             None if x is None else x.to(device, non_blocking=True) for x in (self.hidden, self.kept, self.labels)
         )

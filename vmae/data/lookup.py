@@ -99,7 +99,7 @@ class VideoFiles:
     def _ending_with(self, name: str) -> Sequence[str]:
         """Return the files whose path without ending ends with the folders and the name of `name`."""
         depth = name.count("/") + 1
-        if depth not in self._tails:  # looked up by so many names that it must not be searched for each
+        if depth not in self._tails:  # an index: a list may ask for 200,000 names of one depth
             tails: dict[str, list[str]] = defaultdict(list)
             for bare, files in self._files.items():
                 tails["/".join(bare.split("/")[-depth:])] += files

@@ -1,7 +1,7 @@
-"""What was found of a long list when it was last read, noted beside it: reading 400,000 lines takes seconds, a plan less.
+"""The hash and counts of a long list, noted beside it, because reading 400,000 lines takes longer than all else in a plan.
 
-A note holds for a list and an about file that have not been touched since, by size, place on the disk and both of its times. One
-that was touched just before it was read is not noted: a second change within the clock's step could not be told.
+A note holds while the list and its about file have the same size, inode, and times of change of content and of inode. A file that
+was changed just before it was read is not noted: a second change within one step of the file system's clock would go unseen.
 """
 
 import json

@@ -49,9 +49,10 @@ def mix(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, kernel: str
 
 
 class ByGroups(torch.autograd.Function):
-    """Attention of some heads after others, so that scores stay in cache; kept for the backward pass if all do, else made anew.
+    """Attention a few heads at a time, so that their scores stay in the core's cache.
 
-    Matrix products are all oneDNN's, which on CPUs with bf16 instructions PyTorch's fused kernel is far from.
+    Where the scores of all heads fit at once they are kept for the backward pass, else they are computed again there. All matrix
+    products are oneDNN's, which on CPUs with bf16 instructions is much faster than PyTorch's fused kernel.
     """
 
     @staticmethod

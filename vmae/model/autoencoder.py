@@ -69,7 +69,7 @@ class VideoMAE(nn.Module):
         """Read a batch of masks by the run's rules; ValueError unless they are bool [B, N].
 
         With a fixed count each row must hide `config.mask.num_hidden(grid)` cubes, as `vmae.model.masking.draw_batch` draws them;
-        that is not looked at, for the device would be waited for.
+        this is not checked, because the check would have to wait for the device.
         """
         if hidden.dtype != torch.bool or hidden.shape[1:] != (self.grid.num_cubes,):
             raise ValueError(
@@ -131,7 +131,7 @@ class VideoMAE(nn.Module):
         return reconstruction_loss(values, targets, self.config.loss, self.config.loss_beta, counts)
 
     def forward(self, clips: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Return the scalar loss; clips are cut once where input and target are the same frames, targets made of asked cubes."""
+        """Return the scalar loss, as of `predict` and `targets`, but without the work for cubes that are not asked for."""
         split = self.split(hidden, kept)
         index = self._index(split)
         cubes = self._cubes_to_see(clips)

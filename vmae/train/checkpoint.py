@@ -26,7 +26,7 @@ CONTENT = "content_sha256"  # in the header of model.safetensors
 class Progress:
     """What has been done: optimiser steps, training seconds over all attempts, and counts that end up in the result.
 
-    `left_out` are steps, from 1, that changed no weight because their loss or gradient was no number.
+    `left_out` are steps, from 1, that changed no weight because their loss or gradient was not finite.
     """
 
     step: int = 0

@@ -74,7 +74,7 @@ class World:
     def total(self, values: list[float]) -> list[float]:
         """Return the sums of `values` over ranks, in float64.
 
-        Over the CPUs: a GPU would come to the end of all that it was given first, and ranks ask each other after every step.
+        On the CPU (gloo): on a GPU it would wait for all queued work first, and ranks ask each other after every step.
         """
         if self.size == 1:
             return values

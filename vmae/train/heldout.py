@@ -130,9 +130,11 @@ def judge(model: VideoMAE, batches: list[Heldout], num_videos: int, config: Pret
 
 
 def below_floor(gaps: np.ndarray) -> dict[str, Any]:
-    """Return the mean of the clips' losses minus the floor's, half of its 95 % t interval (None: one clip), and whether it beats.
+    """Compare losses with a floor over `gaps` [num_clips], each clip's loss minus the floor's on the same clip.
 
-    Shape: gaps [num clips].
+    Returns:
+        `floor_gap`, the mean gap; `floor_gap_ci`, half of its 95 % t interval (None for one clip); `beats_floors`, whether the
+        whole interval lies below zero.
     """
     # scipy.stats has the same quantile and takes a second longer to import, in every job.
     half = float(stdtrit(len(gaps) - 1, 0.975) * gaps.std(ddof=1) / len(gaps) ** 0.5) if len(gaps) > 1 else np.inf

@@ -48,7 +48,14 @@ class Clock:
 
 @dataclass
 class TrainingLog:
-    """Collects losses on the device and, every `every` steps, checks, records and prints their mean."""
+    """Collects losses on the device and, every `every` steps, checks, records and prints their mean.
+
+    Args:
+        log: where rows are written; None on other ranks than 0.
+        batch_size: clips of a step over all ranks, repeats included.
+        mean_over_ranks: returns the means of a list's values over ranks, on all of them together.
+        clips_per_epoch: of which at most the share `max_replaced` may come from replaced videos.
+    """
 
     log: MetricsLog | None
     progress: Progress
@@ -78,7 +85,7 @@ class TrainingLog:
         return next((row.value for row in reversed(rows) if row.metric == "loss"), None)
 
     def add(self, loss: Tensor, grad_norm: Tensor) -> None:
-        """Take the loss of one step, without waiting for the device; no number if its gradient is none."""
+        """Take the loss of one step, without waiting for the device; it becomes NaN where the gradient's norm is not finite."""
         self._losses.append(loss.detach() + (grad_norm - grad_norm))
 
     def rewind(self) -> None:

@@ -62,7 +62,7 @@ class Training:
 
         Args:
             name: what the log calls it.
-            ema_decay: of a running average of the weights, which is then the result.
+            ema_decay: of a running average of the weights, which is then the result; None: no average.
             can_split: whether a step may be taken in micro-batches.
         """
         self.model, self.optim, self.data, self.place, self.can_split = model, optim, batches, place, can_split
@@ -200,7 +200,7 @@ class Training:
         """Write a checkpoint; called on all ranks, rank 0 writes."""
         self._count_replaced()
         self.progress.pending_losses = self.place.world.mean(self.log.pending())
-        with self._minding_divergence():  # rather than to save, and later resume from, weights that are no numbers
+        with self._minding_divergence():  # first, so that weights that are not finite are never saved and resumed from
             self.log.refuse_divergence(self.progress.pending_losses)
         if self._is_back:
             return
@@ -210,7 +210,10 @@ class Training:
 
     @contextmanager
     def _minding_divergence(self) -> Iterator[None]:
-        """Go back to leave the bad step out, or leave beside the run what it saw, and which state before it was saved."""
+        """On DivergedError go back to leave the step out; if no more may be left out, write diverged.json and raise it.
+
+        The file says what the step saw, and which state before it was saved.
+        """
         try:
             yield
         except DivergedError as error:
@@ -229,7 +232,7 @@ class Training:
             raise
 
     def _go_back(self, error: DivergedError) -> None:
-        """Load the last checkpoint; the steps from there are taken again, without the bad one. What they took counts twice."""
+        """Load the last checkpoint; the steps from there are taken again, without the bad one. Their seconds count twice."""
         left_out, seconds = [*self.progress.left_out, error.step], (self.progress.train_s, self.progress.data_wait_s)
         back = load_checkpoint(self.place.run_dir, self.model, self.optimizer, self.average)
         vars(self.progress).update(vars(back) | {"left_out": left_out, "num_restarts": self.progress.num_restarts})
