@@ -7,6 +7,8 @@ is about our own mistakes; these classes are about the user's files, words and m
 import difflib
 from collections.abc import Iterable, Sequence
 
+NUM_SHOWN = 5  # of many names in a message
+
 
 class VmaeError(Exception):
     """Base of all errors that a command prints as one clear message instead of a traceback."""
@@ -72,11 +74,7 @@ def near(word: str, allowed: Iterable[str]) -> str:
     return f"{hint} Allowed: {', '.join(options)}" if options else hint
 
 
-def some(names: Sequence[str], most: int = 5) -> str:
-    """Return the first `most` names, and how many more there are.
-
-    >>> some(["a", "b", "c", "d"], most=2)
-    'a, b and 2 more'
-    """
-    num_more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {num_more} more" if num_more > 0 else "")
+def some(names: Sequence[str]) -> str:
+    """Return the first five names, and how many more there are: `a, b, c, d, e and 2 more`."""
+    num_more = len(names) - NUM_SHOWN
+    return ", ".join(names[:NUM_SHOWN]) + (f" and {num_more} more" if num_more > 0 else "")
