@@ -58,7 +58,7 @@ def num_from_one_step(file: Path) -> int:
 def num_unstarted(file: Path, submission: Mapping[str, Any], jobs: Path) -> int:
     """Return how many of the last SLURM jobs of a run began, as their logs in `jobs` show, and ended before they noted a start.
 
-    Their Python, their GPU or the code they were sent with was not there. What SLURM dropped from its queue has no log.
+    Then the node lacked Python, the GPU or the code. A job that SLURM dropped from its queue has no log and is not counted.
     """
     job = submission.get("job_id")
     if "log" not in submission or any(start.get("job") == job for start in read_starts(file)):

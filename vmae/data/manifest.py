@@ -168,19 +168,7 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
     if num_classes and about.classes and num_classes != len(about.classes):
         raise DataError(f"{beside(file, 'about.json')} names {len(about.classes)} classes, {num_classes} are asked for")
     num_classes = num_classes or len(about.classes) or None
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"no manifest at {file}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {file}: {error}") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        header = text.partition("\n")[0].strip()[:80]
-        raise DataError(f"{file}:1: no column {', '.join(missing)} in {header!r}; the header must be {','.join(COLUMNS)}")
-    if twice := [column for column in COLUMNS if list(reader.fieldnames or ()).count(column) > 1]:
-        raise DataError(f"{file}:1: {len(twice)} columns stand twice in the header, the first: {twice[0]}")
+    reader = _table(file)
     rows: list[VideoRow] = []
     first_line: dict[str, int] = {}
     try:
@@ -196,6 +184,24 @@ def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: C
     if not rows:
         raise DataError(f"{file} lists no video")
     return Manifest(file, tuple(rows), list_sha256(rows), about)
+
+
+def _table(file: Path) -> "csv.DictReader[str]":
+    """Open a manifest's table; DataError if the file cannot be read or its header is not a manifest's."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"no manifest at {file}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {file}: {error}") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        header = text.partition("\n")[0].strip()[:80]
+        raise DataError(f"{file}:1: no column {', '.join(missing)} in {header!r}; the header must be {','.join(COLUMNS)}")
+    if twice := [column for column in COLUMNS if list(reader.fieldnames or ()).count(column) > 1]:
+        raise DataError(f"{file}:1: {len(twice)} columns stand twice in the header, the first: {twice[0]}")
+    return reader
 
 
 def _row(

@@ -89,7 +89,7 @@ def _batches(
 def _pairs(run: PretrainRun, config: ContrastConfig, source: FrameSource) -> Iterator[Tensor]:
     """Yield two clips uint8 [2, C, T, H, W] of each video that can be read, in an order drawn by the seed; DataError if none."""
     one_by_one = _batches(run, config, source, batch_size=1)
-    first, num_read, reason = MASK_EPOCH * len(source), 0, None
+    first, num_read, reason = MASK_EPOCH * len(source), 0, None  # of a pass that no training reaches
     for step in range(first, first + len(source)):
         try:
             batch = one_by_one[step]
