@@ -241,10 +241,8 @@ class MaskConfig(Config):
             allowed = ", ".join(f"{k / units:g}" for k in range(1, units))
             raise ValueError(f"ratio = {self.ratio:g} is no multiple of 1/{units} slices; allowed for frame: {allowed or 'none'}")
         if not 0 < hidden_units < units:
-            what = "nothing" if hidden_units == 0 else "everything"
-            raise ValueError(
-                f"ratio = {self.ratio:g} hides {what} of {units} {self.kind} units; allowed: {1 / units:g} <= ratio < 1"
-            )
+            hides = f"hides {'everything' if hidden_units else 'nothing'} of {units} {self.kind} units"
+            raise ValueError(f"ratio = {self.ratio:g} {hides}; allowed: {1 / units:g} <= ratio < 1")
         return hidden_units * cubes_per_unit
 
 
@@ -259,17 +257,17 @@ class DecoderMaskConfig(Config):
 
     def num_kept(self, grid: CubeGrid) -> int:
         """Return how many cubes the decoder predicts; ValueError where the share fits no pattern on `grid`."""
-        if self.kind == "running_cell":
-            if self.kept * 4 % 1 or grid.side % 2:
-                raise ValueError(
-                    f"decoder_mask.kept = {self.kept:g} on {grid.side} x {grid.side} positions: running cells of 2 x 2 need an "
-                    "even side and 0.25, 0.5 or 0.75"
-                )
-            return int(self.kept * grid.num_cubes)
+        if self.kind == "none":
+            return grid.num_cubes
+        if self.kind == "running_cell" and (self.kept * 4 % 1 or grid.side % 2):
+            raise ValueError(
+                f"decoder_mask.kept = {self.kept:g} on {grid.side} x {grid.side} positions: running cells of 2 x 2 need an "
+                "even side and 0.25, 0.5 or 0.75"
+            )
         kept = int(self.kept * grid.num_cubes + 1e-9)
-        if self.kind == "random" and not kept:
+        if not kept:
             raise ValueError(f"decoder_mask.kept = {self.kept:g} keeps none of {grid.num_cubes} cubes")
-        return kept if self.kind == "random" else grid.num_cubes
+        return kept
 
 
 class OptimConfig(Config):
