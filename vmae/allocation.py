@@ -80,8 +80,7 @@ def requeue() -> bool:
             return False
         try:
             if state is not None:
-                words = ("scontrol", "requeue", job_id())
-                subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+                _said("scontrol", "requeue", job_id())
                 return True
         except (OSError, subprocess.SubprocessError) as error:
             said = str(getattr(error, "stderr", None) or error)
@@ -91,3 +90,7 @@ def requeue() -> bool:
     if state is None:
         print("not requeued: squeue is not there or does not answer; the next submit, or watch, goes on", flush=True)
     return False
+
+
+def _said(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
