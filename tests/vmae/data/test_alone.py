@@ -1,5 +1,7 @@
 """Two calls at once on one list or folder, and what is left of a call that was killed."""
 
+from threading import Thread
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from vmae.data.alone import alone
 from vmae.data.make import encode
 from vmae.data.manifest import VideoRow, beside, write_manifest
 from vmae.data.pack import Packing, pack
-from vmae.data.quarantine import read_quarantine
+from vmae.data.quarantine import Quarantined, read_quarantine, write_quarantine
 from vmae.data.scan import scan
 from vmae.data.transcode import Coding, transcode
 from vmae.errors import DataError
@@ -39,6 +41,20 @@ def test_a_second_call_is_refused_while_one_is_at_work_and_goes_on_after_it(work
     assert not list(out.iterdir())
     lock.touch()  # of one that was killed
     assert len(WORK[work](listed, out).rows) == 3
+    assert not lock.exists()
+
+
+def test_who_sets_a_video_aside_waits_for_who_does_so_now_and_loses_nothing_of_it(listed):
+    lock, table = beside(listed, "quarantine.lock"), beside(listed, "quarantine.csv")
+    other = Thread(target=write_quarantine, args=(listed, [Quarantined("second.mp4", "hangs", "training")]))
+    with alone(lock):
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+        assert not table.exists()
+        table.write_text("path,reason,by\nfirst.mp4,ugly,hand\n")
+    other.join()
+    assert set(read_quarantine(listed)) == {"first.mp4", "second.mp4"}
     assert not lock.exists()
 
 
