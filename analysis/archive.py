@@ -5,7 +5,8 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import numpy as np
 from analysis.collect import read_reconstruction
 from vmae.errors import ResultsError, near
 from vmae.files import UNREADABLE, write_atomic
+from vmae.results import read_metrics
 from vmae.runs import Store, winners_of
 
 CONTENTS = "archive.json"
 LONG = (".jsonl", ".csv")  # rows upon rows, a fifth smaller by bzip2; what is short is not
+LOGGED = {"loss", "grad_norm"}  # learning rates follow from the config, and result.json sums up speeds and times
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # so that the same runs give the same bytes
 
 
@@ -30,11 +33,11 @@ def runs_of(summary: Mapping[str, Any]) -> list[str]:
 def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
     """Write the plans, searches and run records of `names` to a zip file; return how many runs it holds.
 
-    A search brings its winners' sweep with it, if that was submitted. Of held-out clips the file keeps what figures show: the
-    first of each cell's first seed.
+    A search brings its winners' sweep with it, if that was submitted. Of held-out clips the file keeps what figures show, the
+    first of each cell's first seed; of logs what was learned, losses and norms of gradients.
 
     Raises:
-        ResultsError: a name that is neither a submitted sweep nor a search, with the near word; damaged clips.
+        ResultsError: a name that is neither a submitted sweep nor a search, with the near word; damaged clips or logs.
     """
     known = sorted(path.name for path in (store.root / "sweeps").glob("*") if ".round-" not in path.name)
     if unknown := [name for name in names if name not in known]:
@@ -68,7 +71,11 @@ def _write(store: Store, names: Sequence[str], records: Sequence[Path], file: Pa
             if path.exists():
                 entry = zipfile.ZipInfo(path.relative_to(store.root).as_posix(), LONG_AGO)
                 entry.compress_type = zipfile.ZIP_BZIP2 if path.suffix in LONG else zipfile.ZIP_DEFLATED
-                archive.writestr(entry, _first_clip(path) if path.suffix == ".npz" else path.read_bytes())
+                archive.writestr(entry, KEPT.get(path.suffix, Path.read_bytes)(path))
+
+
+def _what_was_learned(log: Path) -> bytes:
+    return "".join(json.dumps(asdict(row)) + "\n" for row in read_metrics(log) if row.metric in LOGGED).encode()
 
 
 def _first_clip(file: Path) -> bytes:
@@ -76,6 +83,9 @@ def _first_clip(file: Path) -> bytes:
     first = {name: values[:1] if values.ndim else values for name, values in clips.items()}
     np.savez_compressed(kept, allow_pickle=False, **first)
     return kept.getvalue()
+
+
+KEPT: Mapping[str, Callable[[Path], bytes]] = {".npz": _first_clip, ".jsonl": _what_was_learned}
 
 
 @contextlib.contextmanager

@@ -79,6 +79,33 @@ def test_the_table_is_the_committed_reports():
     assert set(shown) <= reported
 
 
+def test_the_table_of_masks_is_the_committed_reports():
+    """Kinds of mask at 7 of 8, a column per study; blank where a study did not ask."""
+    studies = ("evidence_masking", "motion"), ("evidence_appearance", "appearance"), ("evidence_kinds", "appearance")
+    tables = [
+        pd.read_csv(ROOT / "results" / study / "tables" / f"mask_ratio_by_sampling-digits-{label}.csv").set_index("arm")
+        for study, label in studies
+    ]
+    arms = {
+        "tubes": "tube 0.875",
+        "random cubes": "random 0.875",
+        "whole frames": "frame 0.875",
+        "blocks": "block 0.875",
+        "nothing, no pre-training": "scratch",
+    }
+    lines = README.splitlines()
+    heads = cells(next(line for line in lines if line.startswith("| hidden |")))
+    assert [f"(n = {set(table['num_seeds']).pop()})" in head for table, head in zip(tables, heads[1:], strict=True)] == [True] * 3
+    for words, arm in arms.items():
+        said = [f"{t.loc[arm, 'top1']:.1f} ± {t.loc[arm, 'top1_half_width']:.1f}" if arm in t.index else "" for t in tables]
+        assert [words, *said] in [cells(line) for line in lines if line.startswith("| ")]
+    behind = [table.loc["frame 0.875"] for table in tables[1:]]
+    assert all(frames["vs_baseline_verdict"] == "worse" for frames in behind)
+    points = [f"by {-frames['vs_baseline']:.1f} ± {frames['vs_baseline_half_width']:.1f}" for frames in behind]
+    assert f"{points[0]} points, and {points[1]} on fresh seeds" in " ".join(README.split())
+    assert tables[2].loc["random 0.875", "vs_baseline_verdict"].startswith("not distinguishable")
+
+
 def test_what_is_said_of_contrastive_pretraining_is_the_committed_reports():
     tables = ROOT / "results" / "evidence_methods" / "tables"
     motion, appearance = (

@@ -11,6 +11,7 @@ from analysis.archive import opened, write_archive
 from analysis.collect import load_study, read_reconstruction
 from analysis.report import write_report
 from vmae.errors import ResultsError
+from vmae.results import MetricRow, MetricsLog, read_metrics
 from vmae.study import make_plan
 
 
@@ -60,6 +61,20 @@ def test_of_held_out_clips_the_one_that_figures_show_is_kept(finished, tmp_path)
             assert kept.keys() == whole.keys()
             assert all(np.array_equal(kept[name], whole[name][:1]) for name in ("original", "reconstruction", "hidden"))
             assert len(whole["original"]) > 1
+
+
+def test_of_logs_losses_and_norms_of_gradients_are_kept(finished, tmp_path):
+    logs = [log for id_ in load_study(finished, "synthetic").plan["runs"] if (log := finished.run(id_).metrics).exists()]
+    learned = {log.parent.name: read_metrics(log) for log in logs}
+    for log in logs:
+        MetricsLog(log).append([MetricRow(9, 9.0, "train", "grad_norm", 0.5), MetricRow(9, 9.0, "train", "clips_per_s", 217.3)])
+    write_archive(finished, ["synthetic"], tmp_path / "a.zip")
+    with opened(tmp_path / "a.zip") as unpacked:
+        kept = {log.parent.name: read_metrics(log) for log in unpacked.root.glob("*/metrics.jsonl")}
+    assert kept == {id_: [*rows, MetricRow(9, 9.0, "train", "grad_norm", 0.5)] for id_, rows in learned.items()}
+    logs[0].write_text("{half\n")
+    with pytest.raises(ResultsError, match=r"metrics.jsonl:1: not a metrics row"):
+        write_archive(finished, ["synthetic"], tmp_path / "b.zip")
 
 
 def test_damaged_clips_are_named(finished, tmp_path):
