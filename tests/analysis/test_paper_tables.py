@@ -242,3 +242,13 @@ def test_another_metric_by_name(store):
     assert losses["paper"].isna().all(), "the paper's accuracies are no losses"
     with pytest.raises(ResultsError, match=r"no finished run of synthetic has metric 'top11'\. Did you mean 'top1'"):
         cell_table(study, "top11")
+
+
+def test_a_question_asked_by_top5_is_answered_by_top5(store):
+    """Top-1 tells the arms apart here; top-5, 90 % everywhere, by which the ablation says that it compares, does not."""
+    ablation = Ablation("masks", made.DOC, "Table 1b", made.ARMS, "tube 0.875", metric="top5")
+    made.finish(store, make_plan(made.sweep(ablations=(ablation,))), lambda arm, seed: 50.0 + 20 * arm.startswith("tube") + seed)
+    table = cell_table(load_study(store, "synthetic")).set_index("arm")
+    assert set(table["metric"]) == {"top5"}
+    assert table.loc["random 0.5", "vs_baseline"] == 0
+    assert cell_table(load_study(store, "synthetic"), "top1").set_index("arm").loc["random 0.5", "vs_baseline"] < -19
