@@ -1,5 +1,7 @@
 """python -m sweeps: declared work, checked, carried out here or on SLURM, watched, tidied up."""
 
+from collections.abc import Callable, Sequence
+
 import typer
 
 from sweeps import registry
@@ -8,6 +10,7 @@ from sweeps.commands.estimates import cost_of
 from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, store_of
 from sweeps.commands.show import console, print_plan
 from sweeps.scales import ON_GPUS, missing_inputs
+from sweeps.searching import declared
 from vmae.cli import exit_with_message
 from vmae.errors import ConfigError
 
@@ -21,12 +24,18 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_sweeps() -> None:
-    """List the declared sweeps; in the row of one that cannot be read, why."""
-    width = max(map(len, registry.names()), default=0)
-    for name in registry.names():
+def list_declared() -> None:
+    """List the declared sweeps, then the searches; in the row of one that cannot be read, why."""
+    _print_purposes(registry.names(), lambda name: registry.load(name).purpose)
+    console.print("\nsearches, each run by `python -m sweeps search NAME`:", markup=False)
+    _print_purposes(declared.names(), lambda name: declared.load(name).search.purpose)
+
+
+def _print_purposes(names: Sequence[str], purpose_of: Callable[[str], str]) -> None:
+    width = max(map(len, names), default=0)
+    for name in names:
         try:
-            words = registry.load(name).purpose
+            words = purpose_of(name)
         except ConfigError as error:
             words = f"error: {error}"
         console.print(f"{name:<{width}}  {words}", markup=False)

@@ -14,6 +14,7 @@ import sweeps
 from sweeps import registry
 from sweeps.__main__ import app
 from sweeps.commands.options import check_paper_rows, parse_seeds
+from sweeps.searching import declared as searching
 from vmae.arms import Arm, PaperRow
 from vmae.errors import ConfigError
 from vmae.study import make_plan
@@ -86,7 +87,9 @@ def test_a_broken_declaration_says_its_line_and_hides_no_other(declare, text, wo
     assert words in str(caught.value)
     done = CliRunner().invoke(app, ["list"])
     assert done.exit_code == 0, done.exception
-    rows = dict(line.split(maxsplit=1) for line in done.output.splitlines())
+    sweeps, searches = ([line.split(maxsplit=1) for line in part.splitlines()] for part in done.output.split("\n\n"))
+    assert [name for name, _ in searches[1:]] == searching.names()
+    rows = dict(sweeps)
     assert set(rows) == set(registry.names())
     assert words in rows["toys"]
     assert rows["smoke"] == registry.load("smoke").purpose
