@@ -76,7 +76,7 @@ def write_quarantine(file: Path, rows: Iterable[Quarantined], replacing: Collect
             merged = {row.path: row for row in rows} | kept
             write_atomic(beside(file, "quarantine.csv"), _table(merged).encode("utf-8"))
     except OSError as error:
-        raise DataError(f"cannot write {lock}: {error.strerror}") from None
+        raise DataError(f"cannot write {error.filename or lock}: {error.strerror}") from None
     return merged
 
 
