@@ -10,7 +10,7 @@ from analysis.pairs import compare_arms
 from analysis.table import paired_predictions
 from vmae.errors import ResultsError
 from vmae.results import read_result, write_result
-from vmae.study import make_plan
+from vmae.study import Ablation, make_plan
 
 LEVELS = {"tube 0.5": 50.0, "tube 0.875": 60.0, "random 0.5": 50.0, "random 0.875": 55.0, "frame 0.875": 20.0, "scratch": 40.0}
 
@@ -42,6 +42,30 @@ def test_an_arm_without_runs_says_so(store):
     made.finish(store, make_plan(made.sweep()), lambda arm, seed: None if arm == "scratch" else LEVELS[arm])
     lines = list(compare_arms(load_study(store, "synthetic"), "tube 0.5", "scratch"))
     assert "  scratch: no finished run" in lines
+
+
+def test_two_seeds_are_enough_for_an_interval_and_one_is_not(store):
+    made.finish(store, make_plan(made.sweep()), lambda arm, seed: None if (arm, seed) == ("scratch", 2) else LEVELS[arm] + seed)
+    study = load_study(store, "synthetic")
+    assert any("over 2 seeds: +10.00 ± 0.00" in line for line in compare_arms(study, "tube 0.5", "scratch"))
+    one_seed = replace(study, replicates=study.replicates[study.replicates["seed"] == 0])
+    assert not any(" seeds: " in line for line in compare_arms(one_seed, "tube 0.5", "scratch"))
+
+
+def test_arms_are_compared_in_each_table_that_has_both_or_in_the_one_asked_for(store):
+    shapes = Ablation("shapes", made.DOC, "Table 1b", made.ARMS[:2], "tube 0.5")  # tubes alone
+    masks = Ablation("masks", made.DOC, "Table 1b", made.ARMS, "tube 0.875")
+    made.finish(store, make_plan(made.sweep(ablations=(masks, shapes))), lambda arm, seed: LEVELS[arm])
+    study = load_study(store, "synthetic")
+
+    def tables(*words):
+        return [line for line in compare_arms(study, *words) if not line.startswith(" ")]
+
+    assert tables("tube 0.5", "tube 0.875") == ["masks, d", "shapes, d"]
+    assert tables("tube 0.5", "tube 0.875", "shapes") == ["shapes, d"]
+    assert tables("tube 0.5", "scratch") == ["masks, d"]
+    with pytest.raises(ResultsError, match=r"no table of synthetic has both 'tube 0\.5' and 'scratch'"):
+        tables("tube 0.5", "scratch", "shapes")
 
 
 def test_an_arm_is_not_compared_with_itself(study):
