@@ -145,13 +145,19 @@ def _ordered(frame: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     frame = frame.sort_index()[sorted(frame.columns)]
+    frame[frame.columns[frame.isna().all()]] = None  # NaN would make columns of numbers of them
     for column in (name for name in frame if pd.api.types.is_object_dtype(frame[name])):
         kinds = {type(value) for value in frame[column] if value is not None and value == value}
         if kinds == {int} or kinds == {int, float}:
             frame[column] = frame[column].astype(float)
         elif len(kinds) > 1:
-            frame[column] = [None if value is None or value != value else str(value) for value in frame[column]]
+            frame[column] = [None if value is None or value != value else _text(value) for value in frame[column]]
     return frame
+
+
+def _text(value: Any) -> str:
+    """Return a value of a mixed column; 1.0 as 1, for a column of whole numbers with gaps was kept as floats."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _table(frame: "pd.DataFrame") -> pa.Table:

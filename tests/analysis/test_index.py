@@ -55,6 +55,20 @@ def test_piece_by_piece_equals_at_once(root, tmp_path):
     pd.testing.assert_frame_equal(pieces, collect_runs(root).frame)
 
 
+def test_a_column_of_several_kinds_is_text_with_gaps_however_it_came_about(root):
+    told = dict(zip(results(root), (1, 2.5, 3, "tube", None), strict=False))
+    for number, (file, value) in enumerate(told.items()):
+        values = json.loads(file.read_text())
+        file.write_text(json.dumps(values | {"metrics": values["metrics"] | {"odd": value, "whole": number}}))
+        pieces = collect_runs(root).frame
+    (root / "index.parquet").unlink()
+    at_once = collect_runs(root).frame
+    assert at_once["metrics.odd"].dropna().to_dict() == {f.parent.name: str(v) for f, v in told.items() if v is not None}
+    assert at_once["metrics.whole"].dropna().to_dict() == {file.parent.name: float(n) for n, file in enumerate(told)}
+    assert len(at_once) > len(told), "the others have neither"
+    pd.testing.assert_frame_equal(pieces, at_once)
+
+
 def test_a_damaged_index_is_made_anew(root):
     before = collect_runs(root).frame
     (root / "index.parquet").write_bytes(b"PAR1 and no more")
