@@ -111,6 +111,15 @@ def test_doubled_seeds_are_refused():
         make_plan(sweep(seeds=(0, 0)))
 
 
+@pytest.mark.parametrize("path", ["pretrain.seed", "finetune.seed", "instead.linear_probe.seed"])
+def test_an_arm_that_sets_a_replicates_seed_is_refused(path):
+    ablation = Ablation("seeds", DOC, "Table 0", (Arm("mine", {path: 7}), Arm("all", {})), "all")
+    with pytest.raises(
+        ConfigError, match=rf"arm 'mine'.*{path} would do nothing: the sweep's seeds say which seeds each run has"
+    ):
+        make_plan(sweep(ablations=(ablation,)))
+
+
 EPOCHS = Ablation("epochs", DOC, "Table 0", (Arm("half", {"pretrain.optim.epochs": Times(0.5)}), Arm("all", {}), SCRATCH), "all")
 
 
