@@ -6,7 +6,6 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from analysis.collect import read_reconstruction
 from vmae.errors import ResultsError, near
 from vmae.files import UNREADABLE, write_atomic
-from vmae.results import read_metrics
+from vmae.results import lines_of, read_metrics
 from vmae.runs import Store, winners_of
 
 CONTENTS = "archive.json"
@@ -75,7 +74,7 @@ def _write(store: Store, names: Sequence[str], records: Sequence[Path], file: Pa
 
 
 def _what_was_learned(log: Path) -> bytes:
-    return "".join(json.dumps(asdict(row)) + "\n" for row in read_metrics(log) if row.metric in LOGGED).encode()
+    return lines_of(row for row in read_metrics(log) if row.metric in LOGGED)
 
 
 def _first_clip(file: Path) -> bytes:

@@ -28,7 +28,7 @@ def list_declared() -> None:
     """List the declared sweeps, then the searches; in the row of one that cannot be read, why."""
     _print_purposes(registry.names(), lambda name: registry.load(name).purpose)
     console.print("\nsearches, each run by `python -m sweeps search NAME`:", markup=False)
-    _print_purposes(declared.names(), lambda name: declared.load(name).search.purpose)
+    _print_purposes(registry.searches(), lambda name: declared.load(name).search.purpose)
 
 
 def _print_purposes(names: Sequence[str], purpose_of: Callable[[str], str]) -> None:

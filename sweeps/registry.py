@@ -20,6 +20,11 @@ def names() -> list[str]:
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NOT_DECLARATIONS)
 
 
+def searches() -> list[str]:
+    """Return the names of all declared searches, which `sweeps.searching.declared` reads."""
+    return sorted(p.stem for p in (Path(__file__).parent / "searches").glob("*.py") if p.stem != "__init__")
+
+
 def is_declared(name: str) -> bool:
     """Return whether a sweep is declared, by its name or with a preset at its end; its file may still be broken."""
     return split_name(name)[0] in names()
@@ -76,7 +81,7 @@ def load(name: str, preset: str | None = None) -> Sweep:
         raise ConfigError(f"sweep {name}-{ending} is at preset {ending!r}, not {preset!r}")
     preset = preset or ending
     if name not in names():
-        if (ROOT / "sweeps" / "searches" / f"{name}.py").exists():
+        if name in searches():
             raise ConfigError(f"{name!r} is a search, not a sweep; where it stands: python -m sweeps search status {name}")
         raise ConfigError(f"no sweep {name!r}{near(name, names())}")
     sweep: Sweep | Declaration = declared(f"sweeps.{name}", "SWEEP", (Sweep, Declaration))

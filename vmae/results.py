@@ -69,8 +69,13 @@ class MetricsLog:
     def truncate_after(self, step: int) -> None:
         """Drop rows past `step`, and a half-written last line, so that a resumed run logs nothing twice."""
         if self.path.is_file():
-            kept = [json.dumps(asdict(row)) + "\n" for row in read_metrics(self.path) if row.step <= step]
-            write_atomic(self.path, "".join(kept).encode(), make_folder=False)
+            kept = lines_of(row for row in read_metrics(self.path) if row.step <= step)
+            write_atomic(self.path, kept, make_folder=False)
+
+
+def lines_of(rows: Iterable[MetricRow]) -> bytes:
+    """Return rows as `metrics.jsonl` holds them."""
+    return "".join(json.dumps(asdict(row)) + "\n" for row in rows).encode()
 
 
 def read_metrics(path: Path) -> list[MetricRow]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -129,8 +130,9 @@ def cancel(
     from slurm.look import look
 
     store = store_of(runs)
-    chosen, again = _chosen(store, what, sets, seeds, descendants)
-    seen = look(store, all_parents(store) | chosen)
+    parents = all_parents(store)
+    chosen, again = _chosen(store, parents, what, sets, seeds, descendants)
+    seen = look(store, parents | chosen)
     jobs = {id_: job for id_, job in seen.jobs.items() if id_ in chosen}
     if not jobs:
         console.print(f"nothing of {what} is in SLURM's queue")
@@ -145,9 +147,13 @@ def cancel(
 
 
 def _chosen(
-    store: Store, what: str, sets: list[str] | None, seeds: str | None, descendants: bool
+    store: Store, parents: Mapping[str, str | None], what: str, sets: list[str] | None, seeds: str | None, descendants: bool
 ) -> tuple[dict[str, str | None], str]:
-    """Return {run id: parent or None} of the runs that `cancel` is asked for, and the command that takes them up again."""
+    """Return {run id: parent or None} of the runs that `cancel` is asked for, and the command that takes them up again.
+
+    Args:
+        parents: of all runs in the store's plans, parents first.
+    """
     if registry.is_declared(what):
         return parents_of(plan_of(what, sets, seeds)), f"python -m sweeps submit {typed(what, set=sets, seeds=seeds)}"
     if sets or seeds is not None:
@@ -160,14 +166,12 @@ def _chosen(
             again = f"python -m sweeps search {search}"
         return {id_: run["parent"] for name in stored for id_, run in store.read_plan(name)["runs"].items()}, again
     if not any(id_.startswith(what) for id_ in store.run_ids()):
-        from sweeps.searching.declared import names as searches
-
-        raise ConfigError(f"no sweep, search or run {what!r}{near(what, (*registry.names(), *searches(), *store.sweeps()))}")
-    parents = all_parents(store)
+        known = (*registry.names(), *registry.searches(), *store.sweeps())
+        raise ConfigError(f"no sweep, search or run {what!r}{near(what, known)}")
     first = find_run(store, what)
     chosen = {first: parents.get(first)}
     if descendants:
-        for id_, parent in parents.items():  # parents first, so one pass finds them all
+        for id_, parent in parents.items():  # in their order one pass finds them all
             if parent in chosen:
                 chosen[id_] = parent
     return chosen, again

@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from sweeps.registry import declared, split_name
+from sweeps.registry import declared, searches, split_name
 from sweeps.scales import DEFAULT, Scale, scale
 from sweeps.searching.space import Space, check_space, enumerated
 from vmae.arms import value_at
@@ -220,15 +219,9 @@ def chain_of(cell: SearchedCell, values: Mapping[str, Any]) -> tuple[Run, ...]:
     return chain
 
 
-def names() -> list[str]:
-    """Return the names of all declared searches."""
-    folder = Path(__file__).parent.parent / "searches"
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
-
-
 def load(name: str, preset: str | None = None, trials: int | None = None) -> Asked:
     """Import a search and check it; ConfigError for an unknown name, with the near word. `NAME-PRESET` is understood too."""
-    known = names()
+    known = searches()
     module, ending = split_name(name, known)
     if ending and preset in (None, ending):
         name, preset = module, ending

@@ -14,7 +14,6 @@ import sweeps
 from sweeps import registry
 from sweeps.__main__ import app
 from sweeps.commands.options import check_paper_rows, parse_seeds
-from sweeps.searching import declared as searching
 from vmae.arms import Arm, PaperRow
 from vmae.errors import ConfigError
 from vmae.study import make_plan
@@ -88,7 +87,7 @@ def test_a_broken_declaration_says_its_line_and_hides_no_other(declare, text, wo
     done = CliRunner().invoke(app, ["list"])
     assert done.exit_code == 0, done.exception
     sweeps, searches = ([line.split(maxsplit=1) for line in part.splitlines()] for part in done.output.split("\n\n"))
-    assert [name for name, _ in searches[1:]] == searching.names()
+    assert [name for name, _ in searches[1:]] == registry.searches()
     rows = dict(sweeps)
     assert set(rows) == set(registry.names())
     assert words in rows["toys"]
