@@ -15,14 +15,16 @@ from vmae.model.describe import transformers_config
 from vmae.model.formats import to_vmae
 from vmae.model.importing import load_into
 from vmae.model.masking import draw_batch
+from vmae.runtime import RuntimeConfig
 from vmae.sections import DecoderConfig, EmbeddedSet, EncoderConfig, MaskConfig, OptimConfig
 from vmae.sizes import DECODERS, ENCODERS
+from vmae.train.graphs import Recorded
 from vmae.train.optim import make_optimizer
-from vmae.train.setup import autocast
+from vmae.train.setup import arranged, autocast
 
 Step = Callable[[], float]
 BASE = "transformers"
-ATTENTIONS = ("fused", "explicit")
+ATTENTIONS = ("fused", "cudnn", "explicit")
 
 
 @dataclass(frozen=True)
@@ -97,35 +99,39 @@ def data_of(run: PretrainRun, batch: int, device: torch.device) -> Data:
 
 
 def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: torch.device) -> Step:
-    """Return one training step of contestant `name`, which gives its loss; all start from the same weights."""
+    """Return one training step of contestant `name`, which gives its loss; all start from the same weights.
+
+    Words after `vmae` say how: an attention kernel, `residual` (in bf16 too), `compiled`, `graph` (the whole step as one).
+    """
     torch.manual_seed(1)
     theirs = their_model(run)
     model = theirs
-    if name.startswith("vmae"):
-        model = VideoMAE(run)
+    words = name.split()
+    if words[0] == "vmae":
+        model = VideoMAE(_in_bf16_throughout(run) if "residual" in words else run)
         load_into(model, to_vmae(theirs.state_dict(), "huggingface", run.grid.tubelet_frames), min_share=1.0)
-        asked = name.rpartition(" ")[2]
-        if asked in ATTENTIONS:
-            from vmae.runtime import RuntimeConfig  # earlier checkouts, measured without this, have neither
-            from vmae.train.setup import arranged
-
-            arranged(model, RuntimeConfig(attention=asked))
     model.to(device).train()
+    if words[0] == "vmae":
+        arranged(model, RuntimeConfig(attention=next((word for word in words if word in ATTENTIONS), "auto")))
     optimizer = make_optimizer(model, run.masked.optim)
-    called = model
-    if name.endswith(("compiled", "graphs")):
-        called = torch.compile(model, mode="reduce-overhead" if name.endswith("graphs") else "default")
+    called = torch.compile(model) if "compiled" in words else model
 
-    def step() -> float:
+    def loss_of(clips: Tensor, hidden: Tensor) -> Tensor:
         with autocast(precision, device):
-            loss = (
-                called(data.ours, data.hidden)
-                if name.startswith("vmae")
-                else called(data.theirs, bool_masked_pos=data.hidden).loss
-            )
+            return called(clips, hidden) if words[0] == "vmae" else called(clips, bool_masked_pos=hidden).loss  # type: ignore[no-any-return]
+
+    def take(loss_of: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        loss = loss_of(*inputs)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return loss.detach()  # type: ignore[no-any-return]
+        return loss.detach(), loss.detach()
 
-    return step
+    if "graph" in words:
+        take = Recorded(take, optimizer, device)
+    clips = data.ours if words[0] == "vmae" else data.theirs
+    return lambda: take(loss_of, clips, data.hidden)[0]  # type: ignore[return-value]
+
+
+def _in_bf16_throughout(run: PretrainRun) -> PretrainRun:
+    return run.model_copy(update={"pretrain": run.masked.model_copy(update={"precision": "bf16_residual"})})

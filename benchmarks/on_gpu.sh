@@ -42,12 +42,12 @@ beside() { # SIZE SECONDS MORE...
         --batch "${BATCH:-64}" --rounds "${ROUNDS:-9}" --warmup 3 --compiled --out "$folder/beside_$size" "$@"
 }
 
-beside vit_b "${SECONDS_EACH:-240}"
+beside vit_b "${SECONDS_EACH:-300}" --also graph "fused compiled graph" "compiled graph" "residual compiled graph"
 part memory "${SECONDS_EACH:-60}" "$python" benchmarks/decoder_memory.py --device "$device"
 part profile "${SECONDS_EACH:-60}" "$python" benchmarks/pretrain_step.py --device "$device" --size vit_b --precision bf16 \
     --batch "${BATCH:-64}" --warmup 3 --compiled --profile
-beside cubes512 "${SECONDS_EACH:-150}" --graphs
-beside vit_s "${SECONDS_EACH:-150}"
+beside cubes512 "${SECONDS_EACH:-150}" --also graph "compiled graph"
+beside vit_s "${SECONDS_EACH:-150}" --also graph "compiled graph"
 # The files by name: another one that cannot be imported here must not end them.
 part tests "${SECONDS_EACH:-240}" env VMAE_TEST_DEVICE="$device" "$python" -m pytest -m gpu -rfEs $(grep -rl --include="*.py" "mark\.gpu" tests)
 for compile in true false; do

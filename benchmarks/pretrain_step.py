@@ -105,7 +105,7 @@ def entered(make: Callable[[], Step], device: torch.device) -> tuple[Step, float
 def kernels(run: PretrainRun, batch: int, precision: str, device: torch.device) -> dict[str, str]:
     """Return which fused attention kernel PyTorch chooses for encoder and decoder."""
     grid, found = run.grid, {}
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     visible = grid.num_cubes - run.masked.mask.num_hidden(grid)
     for name, config, tokens in (("encoder", run.encoder, visible), ("decoder", run.masked.decoder, grid.num_cubes)):
         shape = (batch, config.num_heads, tokens, config.width // config.num_heads)
@@ -174,9 +174,8 @@ def compare(words: argparse.Namespace, size_name: str, precision: str, device: t
     data = data_of(run, size.batch, device)
     names = (
         [BASE, "vmae"]
-        + [f"vmae {attention}" for attention in words.attention]
         + ([f"{BASE} compiled", "vmae compiled"] if words.compiled else [])
-        + (["vmae graphs"] if words.graphs else [])
+        + [f"vmae {more}" for more in words.also]
     )
     steps, losses, memory = {}, {}, {}
     for name in names:
@@ -197,7 +196,7 @@ def compare(words: argparse.Namespace, size_name: str, precision: str, device: t
         if device.type == "cuda":
             row |= {"of_peak": clips_per_s * minimum_gflops(run) / peak, "peak_gflops_per_s": peak} | memory[name]
         else:
-            gflops = 0.0 if name.endswith(("compiled", "graphs")) else counted_gflops(steps[name], size.batch)
+            gflops = 0.0 if "compiled" in name else counted_gflops(steps[name], size.batch)
             row |= {"gflops": gflops, "of_minimum": gflops / minimum_gflops(run)}
             row |= memory_of(name, words, size_name, precision) if not words.no_memory else {}
         rows.append(row)
@@ -244,8 +243,14 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2, help="steps of each that do not count, the first one included")
     parser.add_argument("--threads", type=int, help="of torch; default: all cores")
     parser.add_argument("--compiled", action="store_true", help="both sides through torch.compile too")
-    parser.add_argument("--graphs", action="store_true", help="ours compiled into CUDA graphs too (mode reduce-overhead)")
-    parser.add_argument("--attention", nargs="+", choices=ATTENTIONS, default=[], help="ours with these too (runtime.attention)")
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        default=[],
+        metavar="WORDS",
+        help=f"ours in other ways too, each of the words {', '.join(ATTENTIONS)} (runtime.attention), residual (precision "
+        f"bf16_residual), compiled, graph (a CUDA graph): --also fused 'residual compiled graph'",
+    )
     parser.add_argument("--no-memory", action="store_true", help="skip the memory columns")
     parser.add_argument("--profile", action="store_true", help="operators of one step of the first size and precision")
     parser.add_argument("--out", type=Path, default=os.environ.get("OUT"), help="folder for csv and json")

@@ -68,7 +68,7 @@ class LocalLauncher:
         import submitit
 
         if self.profile.gpus_per_job:
-            self.num_jobs = min(self.num_jobs, len(self._gpus))
+            self.num_jobs = min(self.num_jobs, len(self._gpus) * self.profile.jobs_per_gpu)
             if not self._gpus:
                 raise ConfigError(
                     f"gpus_per_job = {self.profile.gpus_per_job}, but this machine offers no GPU (CUDA_VISIBLE_DEVICES: "
@@ -123,7 +123,7 @@ class LocalLauncher:
     def _start(self, chain: tuple[str, ...]) -> None:
         slot = min(set(range(self.num_jobs)) - set(self._slots.values()))
         if self.profile.gpus_per_job:  # past submitit's check, which knows GPUs by number alone, not by UUID
-            self.executor.parameters |= {"gpus_per_node": 1, "visible_gpus": (self._gpus[slot],)}
+            self.executor.parameters |= {"gpus_per_node": 1, "visible_gpus": (self._gpus[slot % len(self._gpus)],)}
         threads = str(self.profile.runtime.num_threads or num_cpus())
         with _environment(OMP_NUM_THREADS=threads), _ignoring_ctrl_c():
             job = self.executor.submit(RunJob([str(self.store.run(id_).path) for id_ in chain]))

@@ -35,7 +35,8 @@ class LocalProfile(Config):
 
     kind: Literal["local"]
     jobs: Annotated[int, Field(ge=1, description="at a time; null: cores / threads")] | None = None
-    gpus_per_job: Annotated[int, Field(ge=0, le=1, description="1: as many jobs at a time as GPUs, at most")] = 0
+    gpus_per_job: Annotated[int, Field(ge=0, le=1, description="1: each job runs on one of this machine's GPUs")] = 0
+    jobs_per_gpu: Annotated[int, Field(ge=1, description="that share a GPU: while one starts or reads, others compute")] = 1
     runtime: RuntimeConfig = RuntimeConfig()
 
     @field_validator("runtime")
@@ -49,11 +50,17 @@ class LocalProfile(Config):
             )
         return runtime.model_copy(update={"device": "cuda"}) if gpus else runtime
 
+    @model_validator(mode="after")
+    def _only_gpus_are_shared(self) -> Self:
+        if self.jobs_per_gpu > 1 and not self.gpus_per_job:
+            raise ValueError(f"jobs_per_gpu = {self.jobs_per_gpu}, but gpus_per_job = 0: these jobs run on the CPU; allowed: 1")
+        return self
+
     @property
     def num_jobs(self) -> int:
         """Jobs at a time."""
         wanted = self.jobs or max(1, num_cpus() // (self.runtime.num_threads or num_cpus()))
-        return min(wanted, max(1, len(visible_gpus()))) if self.gpus_per_job else wanted
+        return min(wanted, max(1, len(visible_gpus()) * self.jobs_per_gpu)) if self.gpus_per_job else wanted
 
 
 class Resources(Config):

@@ -71,9 +71,9 @@ def around_update(monkeypatch, before: Callable = lambda training: None, after: 
 
     update = training.Training.update
 
-    def around(self, loss_of):
+    def around(self, loss_of, *inputs):
         before(self)
-        update(self, loss_of)
+        update(self, loss_of, *inputs)
         after(self)
 
     monkeypatch.setattr(training.Training, "update", around)

@@ -64,7 +64,7 @@ def words(monkeypatch):
         EncoderConfig(width=16, depth=1, num_heads=2), DecoderConfig(width=8, depth=1, num_heads=2), CubeGrid(size_px=32), 2
     )
     monkeypatch.setitem(contestants.SIZES, "small", small)
-    return argparse.Namespace(batch=None, attention=[], compiled=True, graphs=False, rounds=2, warmup=1, no_memory=True)
+    return argparse.Namespace(batch=None, compiled=True, also=[], rounds=2, warmup=1, no_memory=True)
 
 
 def failing(name, *given):

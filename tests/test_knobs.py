@@ -124,6 +124,8 @@ OTHER_VALUES = {  # values of fields above that take another path through the co
     "encoder.positions": ("learned",),
     "finetune.probe": ("attentive",),
     "pretrain.decoder.positions": ("learned",),
+    "pretrain.precision": ("bf16_residual",),
+    "finetune.precision": ("bf16_residual",),
 }
 ONE_VALUE_TODAY = {  # fields that the embedded set leaves no choice in
     "pretrain.data.source",

@@ -12,7 +12,7 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     model.contrast model.classifier model.formats model.importing model.describe model.cli
     data.augment data.clips data.views data.demand
     train.distributed train.sharding train.checkpoint train.progress train.optim train.setup train.mixing train.dropping
-    train.training train.heldout train.pretrain train.contrast train.finetune train.evaluate
+    train.graphs train.training train.heldout train.pretrain train.contrast train.finetune train.evaluate
     load peak bench bench_cli job __main__
 
 Nothing in the first six lines imports torch, so planning, status and reports stay light.

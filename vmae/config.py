@@ -206,7 +206,7 @@ class EvaluateConfig(Config):
         OmitWhen(None),
         Field(ge=1, description="classify by this many nearest training videos in the encoder's mean features, not by the head"),
     ] = None
-    precision: Precision = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 class PretrainRun(Config):

@@ -12,7 +12,7 @@ PEAK_REPEATS = 5
 def matrix_peak(precision: str, device: torch.device) -> float:
     """Return the GFLOP/s of large square matrix products, the best of five times: what is reached, not what is sold."""
     size, products = PEAK_SIZES[device.type], PEAK_PRODUCTS[device.type]
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     a @ b
     best = float("inf")

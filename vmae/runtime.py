@@ -29,6 +29,10 @@ class RuntimeConfig(Config):
             description="through torch.compile, kept in data_root/cache/compiled; worth it on a GPU, on CPUs 0 to 4 % for minutes"
         ),
     ] = False
+    cuda_graphs: Annotated[
+        bool,
+        Field(description="on one GPU alone: record a training step once and replay it, which small models gain most by"),
+    ] = True
     bucket_mb: Annotated[
         float, Field(gt=0.0, description="gradients that ranks average at a time: fewer megabytes start earlier, more cost less")
     ] = 25.0
@@ -37,8 +41,8 @@ class RuntimeConfig(Config):
         Field(description="weights, gradients and optimiser state spread over ranks (FSDP), for models too large for one"),
     ] = False
     attention: Annotated[
-        Literal["auto", "fused", "explicit"],
-        Field(description="auto: PyTorch's fused kernel, on CPUs in bf16 our own (faster); explicit: three operations"),
+        Literal["auto", "fused", "cudnn", "explicit"],
+        Field(description="auto: the fastest we measured; fused: PyTorch's choice; cudnn: on GPUs; explicit: three operations"),
     ] = "auto"
     recompute: Annotated[bool, Field(description="blocks anew in the backward pass: less memory, a third more compute")] = False
     decode_backend: Annotated[str, Field(description="auto, or of DECODERS one or several with commas")] = "auto"

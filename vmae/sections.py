@@ -18,7 +18,7 @@ from vmae.timms import RandAugment
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 RandomSeed = Annotated[int, Field(ge=0, lt=2**32), Seed()]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "bf16_residual"]
 
 
 class EmbeddedSet(Config):

@@ -117,6 +117,11 @@ class TrainBatches(Dataset[ClipBatch]):
         """Clips of a step over all ranks, repeats included."""
         return self.batch_size * self.repeats
 
+    @property
+    def are_alike(self) -> bool:
+        """Whether what is computed of each batch has the same shapes."""
+        return self.mask is None or self.mask.count != "bernoulli"
+
     def __getitem__(self, step: int) -> ClipBatch:
         number = step // self.steps_per_pass
         order, draws = self._order(step)

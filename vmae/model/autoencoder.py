@@ -7,18 +7,19 @@ from torch import Tensor, nn
 
 from vmae.config import PretrainRun
 from vmae.grid import CubeGrid
-from vmae.model.blocks import Encoder, LayerNorm, Positions, init_xavier, make_blocks
+from vmae.model.blocks import Encoder, LayerNorm, Positions, init_xavier, make_blocks, placed
 from vmae.model.cubes import cut, join, take
 from vmae.model.queries import Split, dual_split, fixed_split, ragged_split
 from vmae.model.targets import counted, frames_to_predict, input_frames, pixel_target, reconstruction_loss, to_pixels
-from vmae.sections import DecoderConfig
+from vmae.sections import DecoderConfig, Precision
 
 
 class Decoder(nn.Module):
     """Light blocks over visible cubes and mask tokens."""
 
-    def __init__(self, grid: CubeGrid, encoder_width: int, config: DecoderConfig, cube_values: int) -> None:
+    def __init__(self, grid: CubeGrid, encoder_width: int, config: DecoderConfig, cube_values: int, precision: Precision) -> None:
         super().__init__()
+        self.precision = precision
         self.from_encoder = nn.Linear(encoder_width, config.width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.positions = Positions(grid, config)
@@ -28,7 +29,7 @@ class Decoder(nn.Module):
 
     def forward(self, encoded: Tensor, split: Split, *, visible_too: bool = False) -> Tensor:
         """[B, V, D] encoded cubes -> predictions [B, K, P] for the cubes asked for, or [B, V + K, P] for the visible ones too."""
-        seen = self.from_encoder(encoded) + self.positions(split.visible)
+        seen = placed(self.from_encoder(encoded), self.positions(split.visible), self.precision)
         x = torch.cat([seen, (self.mask_token + self.positions(split.asked)).to(seen.dtype)], dim=1)
         attention = split.attention(x.shape[1])
         for block in self.blocks[:-1]:
@@ -59,8 +60,9 @@ class VideoMAE(nn.Module):
         super().__init__()
         self.grid, self.config = run.grid, run.masked
         self.target_grid = run.masked.target_grid(run.grid)
-        self.encoder = Encoder(run.grid, run.encoder, final_norm=True)
-        self.decoder = Decoder(run.grid, run.encoder.width, run.masked.decoder, self.target_grid.cube_values)
+        precision = run.masked.precision
+        self.encoder = Encoder(run.grid, run.encoder, final_norm=True, precision=precision)
+        self.decoder = Decoder(run.grid, run.encoder.width, run.masked.decoder, self.target_grid.cube_values, precision)
         for part in (self.encoder.blocks, self.decoder):
             part.apply(init_xavier)  # the embedding keeps PyTorch's default, as the released Conv3d does
         nn.init.trunc_normal_(self.decoder.mask_token, std=0.02, a=-0.02, b=0.02)

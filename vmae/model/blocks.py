@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vmae.grid import NUM_CHANNELS, CubeGrid
 from vmae.model.attention import attend
 from vmae.model.cubes import cut
-from vmae.sections import EncoderConfig
+from vmae.sections import EncoderConfig, Precision
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -101,6 +101,16 @@ class Positions(nn.Module):
         return self.table if index is None else self.table[index]
 
 
+def placed(tokens: Tensor, positions: Tensor, precision: Precision) -> Tensor:
+    """Return tokens with their positions: the start of the residual stream, which keeps the dtype that this has.
+
+    In `bf16` that is fp32, as of timm's models under autocast; in `bf16_residual` it is bf16, as of transformers' VideoMAE (the
+    released code: fp16).
+    """
+    x = tokens + positions
+    return x.to(tokens.dtype) if precision == "bf16_residual" else x
+
+
 class CubeEmbedding(nn.Module):
     """Linear embedding of cubes [B, K, P] in [0, 1] to [B, K, D], with ImageNet normalisation.
 
@@ -126,8 +136,9 @@ class CubeEmbedding(nn.Module):
 class Encoder(nn.Module):
     """Joint space-time attention over the cubes it is given."""
 
-    def __init__(self, grid: CubeGrid, config: EncoderConfig, *, final_norm: bool) -> None:
+    def __init__(self, grid: CubeGrid, config: EncoderConfig, *, final_norm: bool, precision: Precision = "bf16") -> None:
         super().__init__()
+        self.precision = precision
         self.grid, self.width = grid, config.width
         self.embed = CubeEmbedding(grid, config.width)
         self.positions = Positions(grid, config)
@@ -142,7 +153,7 @@ class Encoder(nn.Module):
         Args:
             path_scales: [B, depth, 2], of each clip and block, see Block.
         """
-        x = self.embed(cubes) + self.positions(index)
+        x = placed(self.embed(cubes), self.positions(index), self.precision)
         for number, block in enumerate(self.blocks):
             x = block(x, attn_mask=attention, path_scales=None if path_scales is None else path_scales[:, number])
         encoded: Tensor = self.norm(x)

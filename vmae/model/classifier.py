@@ -33,7 +33,7 @@ class Classifier(nn.Module):
         super().__init__()
         assert run.finetune.data.num_classes is not None
         self.grid, self.is_probe = run.grid, run.finetune.probe != "none"
-        self.encoder = Encoder(run.grid, run.encoder, final_norm=self.is_probe)
+        self.encoder = Encoder(run.grid, run.encoder, final_norm=self.is_probe, precision=run.finetune.precision)
         self.pool: nn.Module = Mean()
         if run.finetune.probe == "attentive":
             e = run.encoder

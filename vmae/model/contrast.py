@@ -77,7 +77,7 @@ class MoCo(nn.Module):
         assert isinstance(config, ContrastConfig)
         hidden, out = config.head_width, config.embedding_width
         self.grid = run.grid
-        self.encoder = Encoder(run.grid, run.encoder, final_norm=True)
+        self.encoder = Encoder(run.grid, run.encoder, final_norm=True, precision=config.precision)
         self.encoder.blocks.apply(init_xavier)
         self.encoder.embed.requires_grad_(not config.frozen_embedding)
         self.projector = head([run.encoder.width, hidden, hidden, out], last_norm=True)

@@ -47,17 +47,16 @@ def pretrain_contrast(run: PretrainRun, place: Place) -> Outcome:
         )
     own = torch.tensor(batches.places(world.rank), device=world.device)
     all_places = torch.tensor([p for rank in range(world.size) for p in batches.places(rank)], device=world.device)
+
+    def loss_of(clips: Tensor) -> Tensor:
+        with autocast(config.precision, world.device):
+            queries, keys = training.parallel(to_float(clips, world.device))
+        losses = contrast(queries, world.gather_rows(keys), own, all_places, config.temperature)
+        return 4 * config.temperature * losses.mean()  # two directions, each times 2 temperature, as published
+
     for batch in training.steps():
         model.follow(momentum_at(config.momentum, training.progress.step, training.total_steps))
-        clips = to_float(batch.clips, world.device)
-
-        def loss_of(part: slice, clips: Tensor = clips) -> Tensor:
-            with autocast(config.precision, world.device):
-                queries, keys = training.parallel(clips[part])
-            losses = contrast(queries, world.gather_rows(keys), own, all_places, config.temperature)
-            return 4 * config.temperature * losses.mean()  # two directions, each times 2 temperature, as published
-
-        training.update(loss_of)
+        training.update(loss_of, batch.clips)
 
     metrics: dict[str, object] = {}
     spent = training.compute(run.grid.num_cubes)  # before judging, whose memory is another

@@ -18,10 +18,6 @@ class Dropped:
     paths: Tensor | None
     features: Tensor | None
 
-    def of(self, part: slice) -> tuple[Tensor | None, Tensor | None]:
-        """Return those of some of the clips."""
-        return (None if self.paths is None else self.paths[part]), (None if self.features is None else self.features[part])
-
 
 @dataclass(frozen=True)
 class Dropping:

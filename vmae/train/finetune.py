@@ -14,7 +14,7 @@ from vmae.model.importing import load_imported
 from vmae.runs import RunDir
 from vmae.train.checkpoint import load_weights, save_weights
 from vmae.train.distributed import World
-from vmae.train.dropping import Dropped, Dropping
+from vmae.train.dropping import Dropping
 from vmae.train.mixing import Mixer
 from vmae.train.setup import autocast, seed_init
 from vmae.train.training import Outcome, Place, Training
@@ -39,17 +39,17 @@ def finetune(run: FinetuneRun, parent: RunDir | None, place: Place) -> Outcome:
     assert config.data.num_classes is not None
     mixer = Mixer(config.mix, config.data.num_classes, config.label_smoothing, config.seed)
     dropping, places = Dropping(run, batches.clips_per_step), batches.places(world.rank)
+
+    def loss_of(clips: Tensor, wanted: Tensor, paths: Tensor | None, features: Tensor | None) -> Tensor:
+        with autocast(config.precision, world.device):
+            logits = training.parallel(clips, paths, features)
+        return F.cross_entropy(logits.float(), wanted)
+
     for batch in training.steps():
         assert batch.labels is not None
         clips, wanted = mixer(to_float(batch.clips, world.device), batch.labels, training.progress.step)
         dropped = dropping(training.progress.step, places, world.device)
-
-        def loss_of(part: slice, clips: Tensor = clips, wanted: Tensor = wanted, dropped: Dropped = dropped) -> Tensor:
-            with autocast(config.precision, world.device):
-                logits = training.parallel(clips[part], *dropped.of(part))
-            return F.cross_entropy(logits.float(), wanted[part])
-
-        training.update(loss_of)
+        training.update(loss_of, clips, wanted, dropped.paths, dropped.features)
 
     metrics: dict[str, object] = {"loss_train_last": training.log.last_loss()}
     if config.subset.num_videos:

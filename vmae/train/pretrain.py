@@ -29,16 +29,14 @@ def pretrain(run: PretrainRun, place: Place) -> Outcome:
     seed_init(config.seed)
     model = VideoMAE(run).to(world.device)
     training = Training("pretrain", model, config.optim, batches, place)
+
+    def loss_of(clips: Tensor, hidden: Tensor, kept: Tensor | None) -> Tensor:
+        with autocast(config.precision, world.device):
+            loss: Tensor = training.parallel(to_float(clips, world.device), hidden, kept)
+        return loss
+
     for batch in training.steps():
-        assert batch.hidden is not None
-        clips, hidden, kept = to_float(batch.clips, world.device), batch.hidden, batch.kept
-
-        def loss_of(part: slice, clips: Tensor = clips, hidden: Tensor = hidden, kept: Tensor | None = kept) -> Tensor:
-            with autocast(config.precision, world.device):
-                loss: Tensor = training.parallel(clips[part], hidden[part], None if kept is None else kept[part])
-            return loss
-
-        training.update(loss_of)
+        training.update(loss_of, batch.clips, batch.hidden, batch.kept)
 
     metrics: dict[str, object] = {}
     num_visible = run.grid.num_cubes - config.mask.num_hidden(run.grid)

@@ -14,6 +14,7 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils.checkpoint import checkpoint
 
 from vmae.errors import ConfigError
+from vmae.model.attention import kernel_for
 from vmae.model.blocks import blocks_of
 from vmae.runtime import RuntimeConfig
 
@@ -24,7 +25,7 @@ NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATU
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Return bf16 autocast where asked, nothing for fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def seed_init(seed: int) -> None:
@@ -35,7 +36,7 @@ def seed_init(seed: int) -> None:
 def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
     """Return `model` computing as the runtime asks: attention kernel, recomputed blocks, compiled; weights stay its own."""
     for block in blocks_of(model):
-        block.kernel = runtime.attention
+        block.kernel = kernel_for(runtime.attention, block.attn.head_dim, block.norm1.weight.device)
         if runtime.recompute:
             # A block draws nothing, so no generator's state is kept for its second time.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)  # type: ignore[method-assign]

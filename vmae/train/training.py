@@ -21,6 +21,7 @@ from vmae.runtime import RuntimeConfig, num_cpus
 from vmae.sections import OptimConfig
 from vmae.train.checkpoint import load_checkpoint, save_checkpoint
 from vmae.train.distributed import World
+from vmae.train.graphs import Recorded
 from vmae.train.optim import make_optimizer, make_schedule
 from vmae.train.progress import Clock, TrainingLog
 from vmae.train.setup import arranged, naming_memory
@@ -101,6 +102,10 @@ class Training:
             clips_per_epoch=batches.clips_per_epoch,
             max_replaced=place.runtime.max_quarantined,
         )
+        self._recorded: Recorded | None = None
+        is_alone_on_gpu = place.world.device.type == "cuda" and place.world.size == 1
+        if place.runtime.cuda_graphs and is_alone_on_gpu and batches.are_alike and optim.optimizer == "adamw":
+            self._recorded = Recorded(self._take, self.optimizer, place.world.device)
         self._saved_s, self._saved_step, self._is_back = self.progress.train_s, self.progress.step, False
 
     def steps(self) -> Iterator[ClipBatch]:
@@ -135,11 +140,20 @@ class Training:
             if self._is_back:
                 return
 
-    def update(self, loss_of: Callable[[slice], Tensor]) -> None:
-        """Take one optimiser step on the mean loss of this rank's clips, `loss_of(part)` being the mean over a part of them.
+    def update(self, loss_of: Callable[..., Tensor], *inputs: Tensor | None) -> None:
+        """Take one optimiser step on the mean loss of this rank's clips: `loss_of(*parts)` is the mean over a part of each input.
 
-        The gradient is the global batch's, however many ranks and micro-batches share it.
+        The gradient is the global batch's, however many ranks and micro-batches share it. `loss_of` is the same in all steps.
         """
+        take = self._recorded or self._take
+        total, grad_norm = take(loss_of, *inputs)
+        if self.average is not None:
+            self.average.update(self.model)
+        self.log.add(total, grad_norm)
+        self._end_step(grad_norm)
+
+    def _take(self, loss_of: Callable[..., Tensor], *inputs: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Take the step; return loss and the gradient's norm without waiting for the device."""
         total = torch.zeros((), device=self.place.world.device)
         micro = self.place.runtime.micro_batch_size or self.clips_per_rank
         for first in range(0, self.clips_per_rank, micro):
@@ -147,7 +161,8 @@ class Training:
             is_last = part.stop == self.clips_per_rank
             with self.place.world.accumulating(self.parallel, is_last):
                 with naming_memory("forward", part.stop - part.start, self.can_split):
-                    loss = loss_of(part) * ((part.stop - part.start) / self.clips_per_rank)
+                    loss = loss_of(*(None if x is None else x[part] for x in inputs))
+                    loss = loss * ((part.stop - part.start) / self.clips_per_rank)
                 with naming_memory("backward", part.stop - part.start, self.can_split):
                     loss.backward()
             total += loss.detach()
@@ -155,10 +170,7 @@ class Training:
         with naming_memory("optimiser", min(micro, self.clips_per_rank)):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.model)
-        self.log.add(total, grad_norm)
-        self._end_step(grad_norm)
+        return total, grad_norm
 
     def _end_step(self, grad_norm: Tensor | None = None) -> None:
         """Count a step, and log where an interval ends."""
@@ -235,6 +247,8 @@ class Training:
         """Load the last checkpoint; the steps from there are taken again, without the bad one. Their seconds count twice."""
         left_out, seconds = [*self.progress.left_out, error.step], (self.progress.train_s, self.progress.data_wait_s)
         back = load_checkpoint(self.place.run_dir, self.model, self.optimizer, self.average)
+        if self._recorded:
+            self._recorded.forget()
         vars(self.progress).update(vars(back) | {"left_out": left_out, "num_restarts": self.progress.num_restarts})
         self.progress.train_s, self.progress.data_wait_s = seconds
         self.log.rewind()

@@ -93,7 +93,8 @@ def test_a_fine_tuning_step_waits_for_nothing(recipe, request, given):
     clips = torch.empty(4, 3, grid.num_frames, grid.size_px, grid.size_px, device=CUDA)
     with Copies() as copies, autocast("bf16", CUDA):
         mixed, wanted = Mixer(run.finetune.mix, 8, 0.1, 0)(clips, torch.empty(4, dtype=torch.long, device=CUDA), 0)
-        logits = on_cuda(model)(mixed, *Dropping(run, 4)(0, range(4), CUDA).of(slice(0, 4)))
+        dropped = Dropping(run, 4)(0, range(4), CUDA)
+        logits = on_cuda(model)(mixed, dropped.paths, dropped.features)
         loss = torch.nn.functional.cross_entropy(logits.float(), wanted)
     assert loss.device == CUDA
     assert not any(copies.waits)

@@ -6,16 +6,20 @@ import pytest
 import torch
 from helpers import interrupt_after, noise, numbers, prepare
 
+from vmae.arms import As
 from vmae.bench import Bench
 from vmae.data.clips import ClipBatch, moved
 from vmae.errors import ConfigError, Interrupted
+from vmae.identity import run_id
 from vmae.job import work
 from vmae.model.autoencoder import VideoMAE
 from vmae.recipe import Recipe
 from vmae.runs import Store
 from vmae.runtime import RuntimeConfig
 from vmae.train.distributed import World
+from vmae.train.graphs import Recorded
 from vmae.train.optim import make_optimizer
+from vmae.train.progress import TrainingLog
 from vmae.train.setup import Compiled, arranged, autocast, naming_memory
 
 DEVICE = torch.device(os.environ.get("VMAE_TEST_DEVICE", "cuda"))
@@ -60,7 +64,7 @@ def test_fp32_gives_what_a_cpu_gives(step):
     assert_near(step(), step(torch.device("cpu")), 1e-4)
 
 
-@pytest.mark.parametrize("kernel", ["auto", "fused", "explicit"])
+@pytest.mark.parametrize("kernel", ["auto", "fused", "cudnn", "explicit"])
 def test_bf16_stays_near_fp32(step, kernel):
     assert_near(step(precision="bf16", attention=kernel), step(), 3e-2)
 
@@ -69,6 +73,10 @@ def test_bf16_stays_near_fp32(step, kernel):
 def test_compiled_is_eager(step, precision, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     assert_near(step(precision=precision, compile=True), step(precision=precision), 1e-4 if precision == "fp32" else 3e-2)
+
+
+def test_the_residual_stream_may_be_in_bf16(step):
+    assert_near(step(precision="bf16_residual"), step(), 3e-2)
 
 
 def test_blocks_made_anew_are_the_same(step):
@@ -138,6 +146,79 @@ def test_interrupted_goes_on_where_it_was(recipe, tmp_path, on_device, monkeypat
     for (step, metric, value), (other_step, other_metric, other) in zip(numbers(parts), numbers(whole), strict=True):
         assert (step, metric) == (other_step, other_metric)
         assert value == pytest.approx(other, rel=1e-2)
+
+
+CHAINS = {
+    "masked": {},
+    "micro-batches": {},
+    "mixed and dropped": {"finetune.mix.mixup": 0.8, "finetune.drop_path_rate": 0.1, "finetune.optim.layer_decay": 0.75},
+    "averaged": {"finetune.ema_decay": 0.9},
+    "running cells": {"pretrain.decoder_mask.kind": "running_cell"},
+    "of drawn counts": {"pretrain.mask.count": "bernoulli"},
+}
+
+
+@cuda_only
+@pytest.mark.parametrize("name", CHAINS)
+def test_recorded_steps_are_the_steps(recipe, tmp_path, on_device, monkeypatch, capfd, name):
+    """The same losses, gradients and rates as without a graph; only where a step's shapes are drawn is nothing recorded."""
+    recordings, record = [], Recorded._record
+
+    def noting(self, *given):
+        recordings.append(self)
+        record(self, *given)
+
+    monkeypatch.setattr(Recorded, "_record", noting)
+    asked = recipe.replace({"pretrain.optim.epochs": 4, "finetune.optim.epochs": 4, **CHAINS[name]})
+    settings = on_device.model_copy(update={"micro_batch_size": 8} if name == "micro-batches" else {})
+    stores = {graphs: Store(tmp_path / str(graphs)) for graphs in (True, False)}
+    for run in asked.runs()[:2]:
+        places = [prepare(store, asked, run.stage) for store in stores.values()]
+        for place, graphs in zip(places, stores, strict=True):
+            recordings.clear()
+            work(place, settings.model_copy(update={"cuda_graphs": graphs}))
+            is_static = run.stage == "finetune" or asked.pretrain.mask.count == "fixed"
+            assert len(recordings) == (graphs and is_static)
+        found, expected = map(numbers, places)
+        assert len(found) == len(expected) > 3 * 5
+        for (step, metric, value), (other_step, other_metric, other) in zip(found, expected, strict=True):
+            assert (step, metric) == (other_step, other_metric)
+            assert value == pytest.approx(other, rel=1e-3), f"{metric} of step {step}"
+    assert "warning" not in capfd.readouterr().out
+
+
+@cuda_only
+def test_a_contrastive_step_is_recorded_too(recipe, tmp_path, on_device):
+    run = recipe.replace({"pretrain": As("instead.contrast").of("pretrain", recipe, {})}).runs()[0]
+    stores = {graphs: Store(tmp_path / str(graphs)) for graphs in (True, False)}
+    places = []
+    for graphs, store in stores.items():
+        places.append(store.run(run_id(run)))
+        places[-1].create(run)
+        work(places[-1], on_device.model_copy(update={"cuda_graphs": graphs}))
+    for (step, metric, value), (other_step, other_metric, other) in zip(*map(numbers, places), strict=True):
+        assert (step, metric, value) == (other_step, other_metric, pytest.approx(other, rel=1e-2))
+
+
+@cuda_only
+def test_a_recorded_training_goes_back_and_leaves_a_step_out(recipe, tmp_path, on_device, monkeypatch):
+    """After going back the optimiser's state lies elsewhere; the same losses as without a graph."""
+    asked = recipe.replace({"pretrain.optim.epochs": 4, "pretrain.optim.max_left_out": 1})
+    places = []
+    for graphs in (True, False):
+        bad = iter([False] * 9 + [True] + [False] * 999)
+        monkeypatch.setattr(
+            TrainingLog,
+            "add",
+            lambda self, loss, norm, do=TrainingLog.add, bad=bad: do(self, loss * float("nan") if next(bad) else loss, norm),
+        )
+        places.append(prepare(Store(tmp_path / str(graphs)), asked))
+        work(places[-1], on_device.model_copy(update={"cuda_graphs": graphs, "checkpoint_every_s": 1e9}))
+        monkeypatch.undo()
+    found, expected = map(numbers, places)
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    assert 10 not in [row[0] for row in found if row[1] == "loss"]
+    assert [row[2] for row in found] == pytest.approx([row[2] for row in expected], rel=1e-3)
 
 
 @cuda_only

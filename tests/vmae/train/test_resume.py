@@ -183,9 +183,9 @@ def poison(monkeypatch, *steps):
 
     update = training.Training.update
 
-    def poisoned(self, loss_of):
+    def poisoned(self, loss_of, *inputs):
         factor = float("nan") if self.progress.step + 1 in steps else 1.0
-        update(self, lambda part: loss_of(part) * factor)
+        update(self, lambda *parts: loss_of(*parts) * factor, *inputs)
 
     monkeypatch.setattr(training.Training, "update", poisoned)
 

@@ -1,0 +1,102 @@
+"""When a step is taken, recorded and replayed, with stand-ins for CUDA; test_on_gpu.py shows the numbers."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from vmae.train import graphs
+from vmae.train.graphs import WARMUP_STEPS, Recorded
+
+
+class Stream:
+    def __init__(self, device=None):
+        pass
+
+    def wait_stream(self, other):
+        pass
+
+
+class Cuda:
+    """Notes what is done; a graph that is replayed notes the inputs and rates that it would read."""
+
+    def __init__(self, monkeypatch):
+        self.done, self.recorded = [], None
+        parameters = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+        groups = [{"params": [p], "lr": lr} for p, lr in zip(parameters, (0.5, 0.25), strict=True)]
+        self.optimizer = torch.optim.AdamW(groups, fused=False)
+        self.fails = False
+        for name, value in {"Stream": Stream, "current_stream": Stream, "CUDAGraph": lambda: self, "graph": self.graph}.items():
+            monkeypatch.setattr(graphs.torch.cuda, name, value)
+        monkeypatch.setattr(graphs.torch.cuda, "stream", self.nothing)
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: x)
+        self.recorded = Recorded(self.take, self.optimizer, torch.device("cpu"))
+
+    @contextmanager
+    def nothing(self, _):
+        yield
+
+    @contextmanager
+    def graph(self, graph, stream):
+        assert graph is self
+        self.done.append("recording")
+        if self.fails:
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        yield
+
+    def take(self, constant, x, nothing):
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        on_device = all(isinstance(rate, torch.Tensor) for rate in rates) and self.optimizer.param_groups[0]["capturable"]
+        self.done.append(("take", constant, float(x), nothing, on_device, [float(rate) for rate in rates]))
+        return x, x
+
+    def replay(self):
+        self.done.append(("replay", float(self.recorded._inputs[0]), self.recorded._rates.tolist()))
+
+    def step(self, value, rates=(0.5, 0.25)):
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self.done.clear()
+        taken = self.recorded("loss", torch.tensor(float(value)), None)
+        assert [group["lr"] for group in self.optimizer.param_groups] == list(rates), "schedules read and write numbers"
+        assert not any(group["capturable"] for group in self.optimizer.param_groups), "a checkpoint may go on on a CPU"
+        return taken
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    return Cuda(monkeypatch)
+
+
+def test_first_steps_are_taken_one_is_recorded_and_later_ones_read_their_inputs_and_rates(cuda):
+    for value in range(WARMUP_STEPS):
+        cuda.step(value)
+        assert cuda.done == [("take", "loss", value, None, True, [0.5, 0.25])]
+    cuda.step(7)
+    assert cuda.done == ["recording", ("take", "loss", 7, None, True, [0.5, 0.25]), ("replay", 7, [0.5, 0.25])]
+    for value, rates in [(8, (0.125, 0.0625)), (9, (0.5, 1.0))]:
+        cuda.step(value, rates)
+        assert cuda.done == [("replay", value, list(rates))]
+
+
+def test_after_an_earlier_state_is_loaded_it_records_anew(cuda):
+    for value in range(WARMUP_STEPS + 2):
+        cuda.step(value)
+    cuda.recorded.forget()
+    for value in range(WARMUP_STEPS):
+        cuda.step(value)
+        assert cuda.done[0][0] == "take"
+    cuda.step(3)
+    assert cuda.done[0] == "recording"
+
+
+def test_what_cannot_be_recorded_is_taken_step_by_step_and_said_once(cuda, capsys):
+    cuda.fails = True
+    for value in range(WARMUP_STEPS):
+        cuda.step(value)
+    cuda.step(5)
+    assert cuda.done == ["recording", ("take", "loss", 5, None, False, [0.5, 0.25])]
+    cuda.step(6)
+    assert cuda.done == [("take", "loss", 6, None, False, [0.5, 0.25])]
+    words = "warning: a step cannot be recorded as a CUDA graph, going on without (operation not permitted)\n"
+    assert capsys.readouterr().out == words
