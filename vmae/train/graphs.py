@@ -73,7 +73,8 @@ class Recorded:
         """Record a step on inputs of our own; nothing is computed."""
         own, graph = [None if x is None else x.clone() for x in inputs], torch.cuda.CUDAGraph()
         try:
-            with self._rates_on_device(), torch.cuda.graph(graph, stream=self._aside):
+            # Of this thread alone: the one that pins coming batches asks the device for memory meanwhile.
+            with self._rates_on_device(), torch.cuda.graph(graph, stream=self._aside, capture_error_mode="thread_local"):
                 outputs = self.take(constant, *own)
         except RuntimeError as error:
             self._can = False

@@ -37,8 +37,9 @@ class Cuda:
         yield
 
     @contextmanager
-    def graph(self, graph, stream):
+    def graph(self, graph, stream, capture_error_mode):
         assert graph is self
+        assert capture_error_mode == "thread_local", "another thread pins batches"
         self.done.append("recording")
         if self.fails:
             raise RuntimeError("operation not permitted\nwhen stream is capturing")

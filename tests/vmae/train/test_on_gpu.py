@@ -149,7 +149,7 @@ def test_interrupted_goes_on_where_it_was(recipe, tmp_path, on_device, monkeypat
 
 
 CHAINS = {
-    "masked": {},
+    "read by others": {},
     "micro-batches": {},
     "mixed and dropped": {"finetune.mix.mixup": 0.8, "finetune.drop_path_rate": 0.1, "finetune.optim.layer_decay": 0.75},
     "averaged": {"finetune.ema_decay": 0.9},
@@ -170,7 +170,8 @@ def test_recorded_steps_are_the_steps(recipe, tmp_path, on_device, monkeypatch, 
 
     monkeypatch.setattr(Recorded, "_record", noting)
     asked = recipe.replace({"pretrain.optim.epochs": 4, "finetune.optim.epochs": 4, **CHAINS[name]})
-    settings = on_device.model_copy(update={"micro_batch_size": 8} if name == "micro-batches" else {})
+    more = {"micro-batches": {"micro_batch_size": 8}, "read by others": {"num_workers": 2}}
+    settings = on_device.model_copy(update=more.get(name, {}))
     stores = {graphs: Store(tmp_path / str(graphs)) for graphs in (True, False)}
     for run in asked.runs()[:2]:
         places = [prepare(store, asked, run.stage) for store in stores.values()]
@@ -183,7 +184,7 @@ def test_recorded_steps_are_the_steps(recipe, tmp_path, on_device, monkeypatch, 
         assert len(found) == len(expected) > 3 * 5
         for (step, metric, value), (other_step, other_metric, other) in zip(found, expected, strict=True):
             assert (step, metric) == (other_step, other_metric)
-            assert value == pytest.approx(other, rel=1e-3), f"{metric} of step {step}"
+            assert value == pytest.approx(other, rel=5e-3), f"{metric} of step {step}"
     assert "warning" not in capfd.readouterr().out
 
 
@@ -218,7 +219,7 @@ def test_a_recorded_training_goes_back_and_leaves_a_step_out(recipe, tmp_path, o
     found, expected = map(numbers, places)
     assert [row[:2] for row in found] == [row[:2] for row in expected]
     assert 10 not in [row[0] for row in found if row[1] == "loss"]
-    assert [row[2] for row in found] == pytest.approx([row[2] for row in expected], rel=1e-3)
+    assert [row[2] for row in found] == pytest.approx([row[2] for row in expected], rel=5e-3)
 
 
 @cuda_only
