@@ -24,7 +24,7 @@ from vmae.train.setup import arranged, autocast
 
 Step = Callable[[], float]
 BASE = "transformers"
-ATTENTIONS = ("fused", "cudnn", "explicit")
+ATTENTIONS = ("fused", "explicit")
 
 
 @dataclass(frozen=True)

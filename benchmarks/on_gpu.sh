@@ -42,7 +42,7 @@ beside() { # SIZE SECONDS MORE...
         --batch "${BATCH:-64}" --rounds "${ROUNDS:-9}" --warmup 3 --compiled --out "$folder/beside_$size" "$@"
 }
 
-beside vit_b "${SECONDS_EACH:-300}" --also graph "fused compiled graph" "compiled graph" "residual compiled graph"
+beside vit_b "${SECONDS_EACH:-300}" --also graph "compiled graph" "residual compiled graph"
 part memory "${SECONDS_EACH:-60}" "$python" benchmarks/decoder_memory.py --device "$device"
 part profile "${SECONDS_EACH:-60}" "$python" benchmarks/pretrain_step.py --device "$device" --size vit_b --precision bf16 \
     --batch "${BATCH:-64}" --warmup 3 --compiled --profile

@@ -41,8 +41,8 @@ class RuntimeConfig(Config):
         Field(description="weights, gradients and optimiser state spread over ranks (FSDP), for models too large for one"),
     ] = False
     attention: Annotated[
-        Literal["auto", "fused", "cudnn", "explicit"],
-        Field(description="auto: the fastest we measured; fused: PyTorch's choice; cudnn: on GPUs; explicit: three operations"),
+        Literal["auto", "fused", "explicit"],
+        Field(description="auto: PyTorch's fused kernel, on CPUs in bf16 our own (faster); explicit: three operations"),
     ] = "auto"
     recompute: Annotated[bool, Field(description="blocks anew in the backward pass: less memory, a third more compute")] = False
     decode_backend: Annotated[str, Field(description="auto, or of DECODERS one or several with commas")] = "auto"

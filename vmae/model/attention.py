@@ -10,11 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 SCORES_BYTES = 4 * 2**20  # of one group of heads: what stays in a core's cache; 1 to 8 MiB are equally fast (docs/performance.md)
-CUDNN_HEAD_DIM = 64  # of multiples of it cuDNN's kernel was the faster one on an H200, of 24 and 32 not (docs/performance.md)
-CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def attend(attn: Any, x: Tensor, mask: Tensor | None = None, num_skipped: int = 0, kernel: str = "auto") -> Tensor:
@@ -37,12 +34,6 @@ def attend(attn: Any, x: Tensor, mask: Tensor | None = None, num_skipped: int = 
     return mixed
 
 
-def kernel_for(asked: str, head_dim: int, device: torch.device) -> str:
-    """Return the kernel for heads of that many values on a device where `asked`, a `runtime.attention`, leaves the choice."""
-    is_hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
-    return "cudnn" if asked == "auto" and is_hopper and head_dim % CUDNN_HEAD_DIM == 0 else asked
-
-
 def mix(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, kernel: str = "auto") -> Tensor:
     """Return softmax(q k^T / sqrt(E)) v of q [B, H, K, E], k and v [B, H, L, E]: [B, H, K, E]."""
     if kernel == "explicit":
@@ -50,9 +41,6 @@ def mix(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, kernel: str
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         return scores.softmax(dim=-1) @ v
-    if kernel == "cudnn" and mask is None:
-        with sdpa_kernel(CUDNN_FIRST, set_priority=True):
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     grouping_is_faster = q.device.type == "cpu" and q.dtype is torch.bfloat16
     if kernel == "auto" and grouping_is_faster and mask is None and not torch.compiler.is_compiling():
         grouped: Tensor = ByGroups.apply(q, k, v)

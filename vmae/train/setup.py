@@ -14,7 +14,6 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils.checkpoint import checkpoint
 
 from vmae.errors import ConfigError
-from vmae.model.attention import kernel_for
 from vmae.model.blocks import blocks_of
 from vmae.runtime import RuntimeConfig
 
@@ -36,7 +35,7 @@ def seed_init(seed: int) -> None:
 def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
     """Return `model` computing as the runtime asks: attention kernel, recomputed blocks, compiled; weights stay its own."""
     for block in blocks_of(model):
-        block.kernel = kernel_for(runtime.attention, block.attn.head_dim, block.norm1.weight.device)
+        block.kernel = runtime.attention
         if runtime.recompute:
             # A block draws nothing, so no generator's state is kept for its second time.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)  # type: ignore[method-assign]

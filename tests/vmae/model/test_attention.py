@@ -11,7 +11,7 @@ from vmae.model.attention import ByGroups, mix
 from vmae.model.blocks import make_blocks
 from vmae.sections import EncoderConfig
 
-KERNELS = ("auto", "fused", "cudnn", "explicit")
+KERNELS = ("auto", "fused", "explicit")
 
 
 def inputs(dtype, batch=2, heads=3, queries=7, tokens=11, width=4):

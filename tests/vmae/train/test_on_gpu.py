@@ -64,7 +64,7 @@ def test_fp32_gives_what_a_cpu_gives(step):
     assert_near(step(), step(torch.device("cpu")), 1e-4)
 
 
-@pytest.mark.parametrize("kernel", ["auto", "fused", "cudnn", "explicit"])
+@pytest.mark.parametrize("kernel", ["auto", "fused", "explicit"])
 def test_bf16_stays_near_fp32(step, kernel):
     assert_near(step(precision="bf16", attention=kernel), step(), 3e-2)
 
