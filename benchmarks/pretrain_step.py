@@ -160,6 +160,16 @@ def _status_bytes(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
 
+def compile_ahead(names: Sequence[str], words: argparse.Namespace, size: str, precision: str) -> None:
+    """Have compiled contestants take a step in a process each, all at once: what they compile is found in the cache later."""
+    command = [sys.executable, __file__, "--size", size, "--precision", precision, "--device", words.device]
+    command += ["--batch", str(words.batch)] if words.batch else []
+    compiled = {" ".join(word for word in name.split() if word != "graph") for name in names if "compiled" in name}
+    at_work = [subprocess.Popen([*command, "--once", name], stdout=subprocess.DEVNULL) for name in sorted(compiled)]
+    for process in at_work:
+        process.wait()
+
+
 def ratios(took: dict[str, list[float]], base: str, name: str, columns: Sequence[str]) -> dict[str, float]:
     """Return how many times as fast as `base` a contestant is: median and quartiles over rounds, no numbers where that failed."""
     found = [theirs / own for theirs, own in zip(took.get(base, [math.nan] * len(took[name])), took[name], strict=True)]
@@ -177,6 +187,8 @@ def compare(words: argparse.Namespace, size_name: str, precision: str, device: t
         + ([f"{BASE} compiled", "vmae compiled"] if words.compiled else [])
         + [f"vmae {more}" for more in words.also]
     )
+    if words.ahead:
+        compile_ahead(names, words, size_name, precision)
     steps, losses, memory = {}, {}, {}
     for name in names:
         try:
@@ -242,6 +254,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--warmup", type=int, default=2, help="steps of each that do not count, the first one included")
     parser.add_argument("--threads", type=int, help="of torch; default: all cores")
+    parser.add_argument("--ahead", action="store_true", help="compile first, everybody at once, where there are cores and memory")
     parser.add_argument("--compiled", action="store_true", help="both sides through torch.compile too")
     parser.add_argument(
         "--also",
@@ -255,13 +268,17 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="operators of one step of the first size and precision")
     parser.add_argument("--out", type=Path, default=os.environ.get("OUT"), help="folder for csv and json")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
+    parser.add_argument("--once", help=argparse.SUPPRESS)
     words = parser.parse_args()
     device = torch.device(words.device)
     if words.threads:
         torch.set_num_threads(words.threads)
-    if words.alone:
+    if words.alone or words.once:
         size = SIZES[words.size[0]]
         size = replace(size, batch=words.batch or size.batch)
+        if words.once:
+            make_step(words.once, size.run(), data_of(size.run(), size.batch, device), words.precision[0], device)()
+            return
         print(json.dumps(alone(words.alone, size, words.precision[0])))
         return
     if words.profile:

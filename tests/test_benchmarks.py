@@ -18,7 +18,7 @@ PYTHON = """#!/bin/sh
 echo "$@"
 case "$*" in *"--size vit_s "*) exit 3 ;; esac
 """
-PARTS = ["beside_vit_b", "memory", "profile", "beside_cubes512", "beside_vit_s", "tests"]
+PARTS = ["beside_vit_b", "memory", "profile", "beside_cubes512", "beside_vit_s", "data", "study", "archive", "tests"]
 PARTS += ["vit_b_compile_true", "vit_b_compile_false"]
 
 
@@ -64,7 +64,7 @@ def words(monkeypatch):
         EncoderConfig(width=16, depth=1, num_heads=2), DecoderConfig(width=8, depth=1, num_heads=2), CubeGrid(size_px=32), 2
     )
     monkeypatch.setitem(contestants.SIZES, "small", small)
-    return argparse.Namespace(batch=None, compiled=True, also=[], rounds=2, warmup=1, no_memory=True)
+    return argparse.Namespace(batch=None, compiled=True, ahead=False, also=[], rounds=2, warmup=1, no_memory=True)
 
 
 def failing(name, *given):
