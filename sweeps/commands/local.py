@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from slurm.launch import LocalLauncher, chains
@@ -13,6 +14,7 @@ from sweeps.commands.options import parents_of
 from sweeps.commands.pending import prepare_runs, set_results_aside, take_up
 from sweeps.commands.rows import run_names, share_done
 from sweeps.commands.show import console, duration, print_states
+from vmae.errors import some
 from vmae.runs import FINISHED, State, Store
 from vmae.study import Plan
 
@@ -44,9 +46,31 @@ def run_here(
             _wait(launcher, store, made, {id_: cost.seconds(made.runs[id_]) or 0.0 for id_ in chosen})
         finally:
             launcher.close()
+        _say_unbegun(look(store, parents).states, launcher, run_names(made))
     seen = look(store, parents)
     print_states(made, seen, store, verbose=False)
     return seen.states
+
+
+def _say_unbegun(states: Mapping[str, State], launcher: LocalLauncher, names: Mapping[str, str]) -> None:
+    """Say which jobs ended before their run began, as where a GPU cannot be used: no file of the run tells."""
+    first_of: dict[Path, str] = {}
+    for id_, state in states.items():
+        if state == "missing" and (log := launcher.log_of(id_)):
+            first_of.setdefault(log, names[id_])
+    logs_of: dict[str, list[Path]] = {}
+    for log in first_of:
+        logs_of.setdefault(_last_line(log), []).append(log)
+    for words, logs in logs_of.items():
+        console.print(f"  not begun   {some([first_of[log] for log in logs])}: {words}; log {logs[0]}")
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError as error:
+        return f"none ({error.strerror})"
+    return next((line.strip() for line in reversed(lines) if line.strip()), "none")
 
 
 def _wait(launcher: LocalLauncher, store: Store, made: Plan, seconds: Mapping[str, float]) -> None:

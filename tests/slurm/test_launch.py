@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -144,10 +145,11 @@ def test_children_wait_for_a_parent_that_slurm_brings_back(launcher):
 def on_gpus(store, monkeypatch):
     """Start chains on a machine that offers GPUs; returns the launcher and, per job, the GPUs that it got."""
 
-    def make(offered, num_jobs):
+    def make(offered, num_jobs, jobs_per_gpu=1):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", offered)
         parents = dict.fromkeys("abcdef")
-        made = LocalLauncher(store, LocalProfile(kind="local", gpus_per_job=1), num_jobs, chains(parents), parents)
+        profile = LocalProfile(kind="local", gpus_per_job=1, jobs_per_gpu=jobs_per_gpu)
+        made = LocalLauncher(store, profile, num_jobs, chains(parents), parents)
         given = []
 
         def submit(job):
@@ -171,6 +173,17 @@ def test_each_job_gets_a_gpu_of_its_own_among_those_that_the_user_offers(on_gpus
     assert given[-1] == given[0], "the one that became free"
 
 
+@pytest.mark.parametrize(("num_jobs", "on_each"), [(6, [2, 2]), (3, [1, 2])])
+def test_jobs_share_gpus_as_evenly_as_they_can(on_gpus, num_jobs, on_each):
+    made, given = on_gpus("5,2", num_jobs, jobs_per_gpu=2)
+    free = dict.fromkeys("abcdef", "missing")
+    made.tick(free)
+    assert sorted(Counter(given).values()) == on_each
+    list(made.jobs.values())[1].over = True
+    made.tick(free)
+    assert given[-1] == given[1], "the one that has room again"
+
+
 @pytest.mark.parametrize("offered", ["", "-1", "NoDevFiles", "-1,0"])
 def test_where_no_gpu_is_offered_jobs_with_one_are_refused(on_gpus, offered):
     with pytest.raises(ConfigError, match="gpus_per_job = 1, but this machine offers no GPU"):
@@ -189,6 +202,7 @@ def test_without_the_variable_the_driver_is_asked(tmp_path, monkeypatch):
     profile = LocalProfile(kind="local", gpus_per_job=1, jobs=6)
     assert profile.num_jobs == 2
     assert profile.runtime.device == "cuda", "never the CPU instead"
+    assert profile.model_copy(update={"jobs_per_gpu": 2}).num_jobs == 4
 
 
 def test_stopping_starts_nothing_more(launcher):
@@ -213,6 +227,7 @@ def test_every_profile_loads():
             'kind = "local"\ngpus_per_job = 1\n[runtime]\ndevice = "cpu"',
             r"'cpu' contradicts gpus_per_job = 1; allowed: auto, cuda",
         ),
+        ('kind = "local"\njobs_per_gpu = 2', r"jobs_per_gpu = 2, but gpus_per_job = 0: these jobs run on the CPU; allowed: 1"),
         ('kind = "local"\n[runtime]\ndevice = "cuda"', r"device = 'cuda' contradicts gpus_per_job = 0; allowed: auto, cpu"),
         ('kind = "slurm"\n[runtime]\ndevice = "cuda"', r"runtime.device = 'cuda' contradicts gpus_per_node = 0 of pretrain"),
         (

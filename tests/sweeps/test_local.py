@@ -1,15 +1,18 @@
 """Waiting for a sweep on this machine leaves the cores to its jobs, and still notices what matters at once."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from slurm.launch import LocalLauncher
-from slurm.profile import load_profile
+from slurm.profile import LocalProfile, load_profile
 from sweeps import registry
 from sweeps.commands import local
 from sweeps.commands.pending import prepare_runs, replaced
+from sweeps.commands.rows import run_names
 from vmae.runs import Store
 from vmae.runtime import RuntimeConfig
 from vmae.study import make_plan
@@ -87,3 +90,23 @@ def test_a_submit_says_what_overrides_and_seeds_it_replaces(tmp_path):
     assert replaced(store, make_plan(replace(smoke, seeds=(0, 1))))
     store.plan_file("smoke").write_text("{")
     assert replaced(store, first) == [], "a damaged plan is written anew, not a reason to stop"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is one")
+def test_jobs_that_end_before_their_runs_begin_are_said_with_their_reason(tmp_path, monkeypatch, capsys, data_root):
+    """As where a driver is gone: the runs are not failed, and the same command goes on once it is back."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(local.console, "width", 1000)
+    plan, store = make_plan(registry.load("smoke")), Store(tmp_path)
+    firsts = [id_ for id_, run in plan.runs.items() if run.stage == "pretrain"][:2]
+    place = LocalProfile(
+        kind="local", gpus_per_job=1, jobs_per_gpu=2, runtime=RuntimeConfig(num_threads=1, data_root=str(data_root))
+    )
+    states = local.run_here(store, plan, place, None, firsts, ())
+    assert set(states.values()) == {"missing"}
+    said = [line for line in capsys.readouterr().out.splitlines() if "not begun" in line]
+    names = run_names(plan)
+    assert len(said) == 1, "once for all"
+    assert said[0].startswith(f"  not begun   {names[firsts[0]]}, {names[firsts[1]]}: ")
+    assert "torch finds no CUDA device here; allowed: auto, cpu; log " in said[0]
+    assert Path(said[0].rpartition("; log ")[2]).exists()
