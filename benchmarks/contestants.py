@@ -15,16 +15,15 @@ from vmae.model.describe import transformers_config
 from vmae.model.formats import to_vmae
 from vmae.model.importing import load_into
 from vmae.model.masking import draw_batch
-from vmae.runtime import RuntimeConfig
 from vmae.sections import DecoderConfig, EmbeddedSet, EncoderConfig, MaskConfig, OptimConfig
 from vmae.sizes import DECODERS, ENCODERS
-from vmae.train.graphs import Recorded
 from vmae.train.optim import make_optimizer
-from vmae.train.setup import arranged, autocast
+from vmae.train.setup import autocast
 
 Step = Callable[[], float]
 BASE = "transformers"
 ATTENTIONS = ("fused", "explicit")
+WAYS = (*ATTENTIONS, "residual", "compiled", "graph")
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,12 @@ def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: t
     if words[0] == "vmae":
         model = VideoMAE(_in_bf16_throughout(run) if "residual" in words else run)
         load_into(model, to_vmae(theirs.state_dict(), "huggingface", run.grid.tubelet_frames), min_share=1.0)
+    if asked := [word for word in words if word in ATTENTIONS]:
+        from vmae.runtime import RuntimeConfig  # earlier checkouts, measured without this and without graphs, have neither
+        from vmae.train.setup import arranged
+
+        arranged(model, RuntimeConfig(attention=asked[0]))
     model.to(device).train()
-    if words[0] == "vmae":
-        arranged(model, RuntimeConfig(attention=next((word for word in words if word in ATTENTIONS), "auto")))
     optimizer = make_optimizer(model, run.masked.optim)
     called = torch.compile(model) if "compiled" in words else model
 
@@ -128,6 +130,8 @@ def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: t
         return loss.detach(), loss.detach()
 
     if "graph" in words:
+        from vmae.train.graphs import Recorded
+
         take = Recorded(take, optimizer, device)
     clips = data.ours if words[0] == "vmae" else data.theirs
     return lambda: take(loss_of, clips, data.hidden)[0]  # type: ignore[return-value]

@@ -47,9 +47,10 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT))  # behind PYTHONPATH, so that another checkout can be measured with this script
 
-from benchmarks.contestants import ATTENTIONS, BASE, SIZES, Size, Step, data_of, make_step  # noqa: E402
+from benchmarks.contestants import ATTENTIONS, BASE, SIZES, WAYS, Size, Step, data_of, make_step  # noqa: E402
 from vmae.config import PretrainRun  # noqa: E402
 from vmae.cost import flops_per_clip  # noqa: E402
+from vmae.errors import near  # noqa: E402
 from vmae.peak import matrix_peak, wait_for  # noqa: E402
 from vmae.provenance import provenance  # noqa: E402
 
@@ -244,6 +245,14 @@ def profile(words: argparse.Namespace, device: torch.device) -> None:
         print(found.key_averages().table(sort_by=key, row_limit=14 if device.type == "cpu" else 30, max_name_column_width=50))
 
 
+def ways(words: str) -> str:
+    """Return words that say how ours computes, as they are; argparse's error for one that says nothing."""
+    for word in words.split():
+        if word not in WAYS:
+            raise argparse.ArgumentTypeError(f"no way {word!r}{near(word, WAYS)}")
+    return words
+
+
 def main() -> None:
     """Measure and print; write where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -258,6 +267,7 @@ def main() -> None:
     parser.add_argument("--compiled", action="store_true", help="both sides through torch.compile too")
     parser.add_argument(
         "--also",
+        type=ways,
         nargs="+",
         default=[],
         metavar="WORDS",

@@ -134,6 +134,13 @@ def test_a_gpus_rows_follow_from_its_events_and_its_allocator(words, monkeypatch
     assert len(json.loads((tmp_path / "pretrain_step.json").read_text())["rows"]) == 4
 
 
+def test_a_way_that_nobody_knows_is_refused():
+    """It would be measured as ours without it."""
+    assert pretrain_step.ways("residual compiled graph") == "residual compiled graph"
+    with pytest.raises(argparse.ArgumentTypeError, match="no way 'grahp'. Did you mean 'graph'"):
+        pretrain_step.ways("compiled grahp")
+
+
 def test_the_fused_kernel_is_named(words):
     assert set(pretrain_step.kernels(contestants.SIZES["small"].run(), 2, "fp32", torch.device("cpu"))) == {"encoder", "decoder"}
 

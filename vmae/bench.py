@@ -1,7 +1,8 @@
 """How fast reading, the model and the whole step are on this device, and what share of its measured matrix peak that is.
 
 Three clocks: the program's (all from the start of measuring, warm-up included), training's (measured steps) and the wait for
-data. Warm-up steps count in the first only. FLOPs are those of `vmae.cost`: the method's, whatever is computed beyond them.
+data. Warm-up steps count in the first only. Parts of a step are timed, so it is never the one CUDA graph that a training replays.
+FLOPs are those of `vmae.cost`: the method's, whatever is computed beyond them.
 Page faults are the minor ones, which read no disk: the kernel zeroes and hands out memory that the process had given back.
 """
 

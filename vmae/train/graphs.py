@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vmae.errors import ConfigError
+
 WARMUP_STEPS = 3  # in which libraries set themselves up, which must not be recorded
 
 Take = Callable[..., tuple[Tensor, Tensor]]
@@ -76,7 +78,7 @@ class Recorded:
             # Of this thread alone: the one that pins coming batches asks the device for memory meanwhile.
             with self._rates_on_device(), torch.cuda.graph(graph, stream=self._aside, capture_error_mode="thread_local"):
                 outputs = self.take(constant, *own)
-        except RuntimeError as error:
+        except (RuntimeError, ConfigError) as error:  # the latter where there is no memory for it
             self._can = False
             self.optimizer.zero_grad(set_to_none=True)
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

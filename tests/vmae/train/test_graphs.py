@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from vmae.errors import ConfigError
 from vmae.train import graphs
 from vmae.train.graphs import WARMUP_STEPS, Recorded
 
@@ -25,7 +26,7 @@ class Cuda:
         parameters = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
         groups = [{"params": [p], "lr": lr} for p, lr in zip(parameters, (0.5, 0.25), strict=True)]
         self.optimizer = torch.optim.AdamW(groups, fused=False)
-        self.fails = False
+        self.error = None
         for name, value in {"Stream": Stream, "current_stream": Stream, "CUDAGraph": lambda: self, "graph": self.graph}.items():
             monkeypatch.setattr(graphs.torch.cuda, name, value)
         monkeypatch.setattr(graphs.torch.cuda, "stream", self.nothing)
@@ -41,8 +42,8 @@ class Cuda:
         assert graph is self
         assert capture_error_mode == "thread_local", "another thread pins batches"
         self.done.append("recording")
-        if self.fails:
-            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        if self.error:
+            raise self.error
         yield
 
     def take(self, constant, x, nothing):
@@ -91,8 +92,9 @@ def test_after_an_earlier_state_is_loaded_it_records_anew(cuda):
     assert cuda.done[0] == "recording"
 
 
-def test_what_cannot_be_recorded_is_taken_step_by_step_and_said_once(cuda, capsys):
-    cuda.fails = True
+@pytest.mark.parametrize("kind", [RuntimeError, ConfigError])  # the latter where memory is short, which a step alone may not be
+def test_what_cannot_be_recorded_is_taken_step_by_step_and_said_once(cuda, capsys, kind):
+    cuda.error = kind("operation not permitted\nwhen stream is capturing")
     for value in range(WARMUP_STEPS):
         cuda.step(value)
     cuda.step(5)
