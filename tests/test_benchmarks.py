@@ -137,7 +137,7 @@ def test_a_gpus_rows_follow_from_its_events_and_its_allocator(words, monkeypatch
 def test_a_way_that_nobody_knows_is_refused():
     """It would be measured as ours without it."""
     assert pretrain_step.ways("residual compiled graph") == "residual compiled graph"
-    with pytest.raises(argparse.ArgumentTypeError, match="no way 'grahp'. Did you mean 'graph'"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"no way 'grahp'\. Did you mean 'graph'"):
         pretrain_step.ways("compiled grahp")
 
 
