@@ -11,11 +11,11 @@ from vmae.train.graphs import WARMUP_STEPS, Recorded
 
 
 class Stream:
-    def __init__(self, device=None):
-        pass
+    def __init__(self, name, done):
+        self.name, self.done = name, done
 
     def wait_stream(self, other):
-        pass
+        self.done.append(f"{self.name} waits for {other.name}")
 
 
 class Cuda:
@@ -23,11 +23,12 @@ class Cuda:
 
     def __init__(self, monkeypatch):
         self.done, self.recorded = [], None
+        streams = {"Stream": lambda _: Stream("aside", self.done), "current_stream": lambda: Stream("computing", self.done)}
         parameters = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
         groups = [{"params": [p], "lr": lr} for p, lr in zip(parameters, (0.5, 0.25), strict=True)]
         self.optimizer = torch.optim.AdamW(groups, fused=False)
         self.error = None
-        for name, value in {"Stream": Stream, "current_stream": Stream, "CUDAGraph": lambda: self, "graph": self.graph}.items():
+        for name, value in {**streams, "CUDAGraph": lambda: self, "graph": self.graph}.items():
             monkeypatch.setattr(graphs.torch.cuda, name, value)
         monkeypatch.setattr(graphs.torch.cuda, "stream", self.nothing)
         monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: x)
@@ -43,6 +44,7 @@ class Cuda:
         assert capture_error_mode == "thread_local", "another thread pins batches"
         self.done.append("recording")
         if self.error:
+            self.optimizer.param_groups[0]["params"][0].grad = torch.ones(1)  # of memory that is the recording's
             raise self.error
         yield
 
@@ -60,7 +62,9 @@ class Cuda:
             group["lr"] = rate
         self.done.clear()
         taken = self.recorded("loss", torch.tensor(float(value)), None)
-        assert [group["lr"] for group in self.optimizer.param_groups] == list(rates), "schedules read and write numbers"
+        read = [group["lr"] for group in self.optimizer.param_groups]
+        assert read == list(rates)
+        assert all(isinstance(rate, float) for rate in read), "schedules read and write numbers"
         assert not any(group["capturable"] for group in self.optimizer.param_groups), "a checkpoint may go on on a CPU"
         return taken
 
@@ -73,7 +77,8 @@ def cuda(monkeypatch):
 def test_first_steps_are_taken_one_is_recorded_and_later_ones_read_their_inputs_and_rates(cuda):
     for value in range(WARMUP_STEPS):
         cuda.step(value)
-        assert cuda.done == [("take", "loss", value, None, True, [0.5, 0.25])]
+        taken = ("take", "loss", value, None, True, [0.5, 0.25])
+        assert cuda.done == ["aside waits for computing", taken, "computing waits for aside"]
     cuda.step(7)
     assert cuda.done == ["recording", ("take", "loss", 7, None, True, [0.5, 0.25]), ("replay", 7, [0.5, 0.25])]
     for value, rates in [(8, (0.125, 0.0625)), (9, (0.5, 1.0))]:
@@ -87,7 +92,7 @@ def test_after_an_earlier_state_is_loaded_it_records_anew(cuda):
     cuda.recorded.forget()
     for value in range(WARMUP_STEPS):
         cuda.step(value)
-        assert cuda.done[0][0] == "take"
+        assert cuda.done[1][0] == "take"
     cuda.step(3)
     assert cuda.done[0] == "recording"
 
@@ -99,6 +104,7 @@ def test_what_cannot_be_recorded_is_taken_step_by_step_and_said_once(cuda, capsy
         cuda.step(value)
     cuda.step(5)
     assert cuda.done == ["recording", ("take", "loss", 5, None, False, [0.5, 0.25])]
+    assert cuda.optimizer.param_groups[0]["params"][0].grad is None
     cuda.step(6)
     assert cuda.done == [("take", "loss", 6, None, False, [0.5, 0.25])]
     words = "warning: a step cannot be recorded as a CUDA graph, going on without (operation not permitted)\n"
