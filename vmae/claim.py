@@ -6,9 +6,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vmae import allocation
@@ -24,7 +25,7 @@ class Claim:
     path: Path
 
     @contextlib.contextmanager
-    def held(self, what: str, beats: bool = False) -> Iterator[None]:
+    def held(self, what: str, beats: bool = False, says: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
         """Hold the claim for this process; Busy if another live one has it.
 
         A claim whose process is gone (kill -9, reboot, requeue) is taken over.
@@ -32,9 +33,10 @@ class Claim:
         Args:
             what: is held, for the message.
             beats: whether a thread renews the heartbeat, for a holder that does not call `beat` between its steps.
+            says: what else `owner` shall tell, as json has it.
         """
         mine = self.path.with_name(f".{self.path.stem}.{socket.gethostname()}.{os.getpid()}")
-        identity = _identity()
+        identity = _identity() | dict(says)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             mine.write_text(json.dumps(identity), encoding="utf-8")

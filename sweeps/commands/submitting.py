@@ -11,6 +11,7 @@ import typer
 from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of, typed
 from sweeps.commands.pending import RETRIED, pending_of, prepare_runs, startable
 from sweeps.commands.show import console, print_states
+from sweeps.commands.watched import watching
 from vmae.errors import Busy, ConfigError, SchedulerError, near
 from vmae.runs import AT_WORK, FINISHED, State, Store
 from vmae.study import Plan
@@ -154,7 +155,8 @@ def watch(
         is_watched=True,
     )
     control.queue()  # is there a SLURM that answers?
-    seen = keep_submitting(store, made, order, every)
+    with watching(store, made.sweep.name, order.chosen):
+        seen = keep_submitting(store, made, order, every)
     print_states(made, seen, store, verbose=False)
     raise typer.Exit(0 if all(seen.states[id_] in FINISHED for id_ in order.chosen) else 1)
 

@@ -25,6 +25,7 @@ from sweeps.commands.options import (
 )
 from sweeps.commands.show import console, print_states
 from sweeps.commands.tidy import find_run
+from sweeps.commands.watched import check_is_unwatched
 from vmae.errors import ConfigError, RunDirError, near
 from vmae.runs import Store
 
@@ -132,6 +133,7 @@ def cancel(
     store = store_of(runs)
     parents = all_parents(store)
     chosen, again = _chosen(store, parents, what, sets, seeds, descendants)
+    check_is_unwatched(store, chosen)
     seen = look(store, parents | chosen)
     jobs = {id_: job for id_, job in seen.jobs.items() if id_ in chosen}
     if not jobs:

@@ -235,3 +235,31 @@ def test_watch_ends_with_1_once_all_that_is_left_has_failed(slurm):
     slurm.end = lambda id_: slurm.store.run(id_).stop("failed", "no disk")
     assert slurm("watch", "smoke").exit_code == 1
     assert num_done(slurm) == 0
+
+
+@pytest.mark.parametrize("what", ["smoke", "a run"])
+def test_what_is_watched_is_not_cancelled_under_the_watch(slurm, monkeypatch, what):
+    """Its runs would be submitted again; once nobody watches they can be, also where the watch was killed."""
+    cancelled, refused = [], []
+    monkeypatch.setattr(control, "cancel", cancelled.extend)
+    name = next(iter(PLAN.runs)) if what == "a run" else what
+    slurm.meanwhile = lambda: refused.append(slurm("cancel", name, "--yes"))
+    assert slurm("watch", "smoke").exit_code == 0
+    assert refused
+    assert all("sweep smoke is watched (process " in str(done.exception) for done in refused)
+    assert not list(slurm.store.jobs.glob("watch-*.json"))
+    note = {**process_identity(os.getpid()), "sweep": "smoke", "runs": list(PLAN.runs)}
+    (slurm.store.jobs / "watch-here-1.json").write_text(json.dumps(note | {"started": "0"}))
+    slurm.add("900", "smoke")
+    done = slurm("cancel", name, "--yes")
+    assert done.exit_code == 0, done.exception
+
+
+def test_a_watch_of_other_runs_is_no_hindrance(slurm, monkeypatch):
+    monkeypatch.setattr(control, "cancel", lambda jobs: None)
+    answers = []
+    evaluation = next(id_ for id_, run in PLAN.runs.items() if run.stage == "evaluate")
+    slurm.meanwhile = lambda: answers.append(slurm("cancel", evaluation, "--yes"))
+    slurm("watch", "smoke", "--only", "stage=pretrain")
+    assert answers
+    assert all(done.exit_code == 0 for done in answers)

@@ -37,7 +37,7 @@ class Recorded:
         self.forget()
 
     def forget(self) -> None:
-        """Record anew: the optimiser's state lies elsewhere now."""
+        """Let the recording go, and its memory; later steps, also with another state of the optimiser, are recorded anew."""
         self._graph: torch.cuda.CUDAGraph | None = None
         self._num_steps = 0
         self._inputs: list[Tensor | None] = []

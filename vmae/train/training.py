@@ -117,6 +117,8 @@ class Training:
             self.save()  # to have something to go back to
         while self.progress.step < self.total_steps:
             yield from self._steps_until_back()
+        if self._recorded:
+            self._recorded.forget()  # what follows may need its memory
 
     def _steps_until_back(self) -> Iterator[ClipBatch]:
         """Yield the batches of the remaining steps, at most until one sends training back to its last checkpoint."""

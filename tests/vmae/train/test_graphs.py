@@ -1,11 +1,14 @@
 """When a step is taken, recorded and replayed, with stand-ins for CUDA; test_on_gpu.py shows the numbers."""
 
+import math
 from contextlib import contextmanager
 
 import pytest
 import torch
+from helpers import around_update, prepare
 
 from vmae.errors import ConfigError
+from vmae.job import work
 from vmae.train import graphs
 from vmae.train.graphs import WARMUP_STEPS, Recorded
 
@@ -109,3 +112,29 @@ def test_what_cannot_be_recorded_is_taken_step_by_step_and_said_once(cuda, capsy
     assert cuda.done == [("take", "loss", 6, None, False, [0.5, 0.25])]
     words = "warning: a step cannot be recorded as a CUDA graph, going on without (operation not permitted)\n"
     assert capsys.readouterr().out == words
+
+
+@pytest.mark.parametrize("bad_step", [None, 6])
+def test_a_training_takes_its_steps_by_the_recording_and_lets_it_go(recipe, store, runtime, monkeypatch, bad_step):
+    """At its end, when memory is wanted for judging, and where it goes back to an earlier state."""
+    noted = []
+
+    class Noting:
+        def __init__(self, training):
+            self.training = training
+
+        def __call__(self, loss_of, *inputs):
+            noted.append(self.training.progress.step + 1)
+            total, norm = self.training._take(loss_of, *inputs)
+            return total * (math.nan if noted[-1] == bad_step else 1.0), norm
+
+        def forget(self):
+            noted.append("forget")
+
+    def begin(training):
+        training._recorded = training._recorded or Noting(training)
+
+    around_update(monkeypatch, before=begin)
+    place = prepare(store, recipe.replace({"pretrain.optim.max_left_out": 1}))
+    assert work(place, runtime.model_copy(update={"checkpoint_every_s": 1e9})).status == "done"
+    assert noted == ([1, 2, 3, 4, 5, 6, "forget", 1, 2, 3, 4, 5, 7, 8] if bad_step else [*range(1, 9)]) + ["forget"]
