@@ -106,6 +106,25 @@ def test_the_table_of_masks_is_the_committed_reports():
     assert tables[2].loc["random 0.875", "vs_baseline_verdict"].startswith("not distinguishable")
 
 
+def test_the_table_of_ratios_is_the_committed_reports():
+    """Tubes and random cubes by the share that is hidden, on five seeds and, its end once more, on eight."""
+    five, eight = (
+        pd.read_csv(ROOT / "results" / study / "tables" / "mask_ratio_by_sampling-digits-appearance.csv").set_index("arm")
+        for study in ("evidence_ratios", "evidence_most")
+    )
+    asked = [(five, "0.5"), (five, "0.75"), (five, "0.875"), (five, "0.9375"), (eight, "0.875"), (eight, "0.9375")]
+    lines = [cells(line) for line in README.splitlines() if line.startswith("| ")]
+    for words, kind in {"in tubes": "tube", "at random": "random"}.items():
+        found = [table.loc[f"{kind} {ratio}"] for table, ratio in asked]
+        assert [words, *(f"{arm['top1']:.1f} ± {arm['top1_half_width']:.1f}" for arm in found)] in lines
+    assert (set(five["num_seeds"]), set(eight["num_seeds"])) == ({5}, {8})
+    behind = eight.loc["random 0.9375"]
+    assert behind["vs_baseline_verdict"] == "worse"
+    assert f"by {-behind['vs_baseline']:.1f} ± {behind['vs_baseline_half_width']:.1f} points on eight seeds" in " ".join(
+        README.split()
+    )
+
+
 def test_what_is_said_of_contrastive_pretraining_is_the_committed_reports():
     tables = ROOT / "results" / "evidence_methods" / "tables"
     motion, appearance = (
