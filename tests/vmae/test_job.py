@@ -115,7 +115,7 @@ def test_two_ranks_stopped_at_any_step_equal_two_that_are_not(recipe, store, tmp
     )
     places = [prepare(each, short, runtime, log_every_steps=3, checkpoint_every_s=1e9) for each in (reference, store)]
     stop = "import os, signal\nfrom vmae.train import training\nupdate = training.Training.update\n"
-    stop += "def then_stop(self, loss_of):\n    update(self, loss_of)\n    os.kill(os.getpid(), signal.SIGUSR2)\n"
+    stop += "def then_stop(self, *given):\n    update(self, *given)\n    os.kill(os.getpid(), signal.SIGUSR2)\n"
     stop += "training.Training.update = then_stop\n"
     num_starts = 0
     for place, is_stopped in zip(places, (False, True), strict=True):
