@@ -155,8 +155,7 @@ def watch(
         is_watched=True,
     )
     control.queue()  # is there a SLURM that answers?
-    with watching(store, made.sweep.name, order.chosen):
-        seen = keep_submitting(store, made, order, every)
+    seen = keep_submitting(store, made, order, every)
     print_states(made, seen, store, verbose=False)
     raise typer.Exit(0 if all(seen.states[id_] in FINISHED for id_ in order.chosen) else 1)
 
@@ -170,20 +169,21 @@ def keep_submitting(store: Store, made: Plan, order: "Order", every_s: float) ->
     from sweeps.commands.cluster import submit_to_slurm
 
     num_refusals = 0
-    while True:
-        try:
-            submit_to_slurm(store, made, order, quiet=True)
-            order = replace(order, retried=frozenset(), is_watched=True)
-            seen = look(store, parents_of(made))
-        except (SchedulerError, Busy) as error:
-            if (num_refusals := num_refusals + 1) > MAX_REFUSALS:
-                raise
-            console.print(f"{error}; looking again in {every_s:g} s, {num_refusals} of {MAX_REFUSALS} times", markup=False)
-        else:
-            num_refusals = 0
-            if not _is_to_come(store, made, seen.states, order):
-                return seen
-        time.sleep(every_s)
+    with watching(store, made.sweep.name, order.chosen):
+        while True:
+            try:
+                submit_to_slurm(store, made, order, quiet=True)
+                order = replace(order, retried=frozenset(), is_watched=True)
+                seen = look(store, parents_of(made))
+            except (SchedulerError, Busy) as error:
+                if (num_refusals := num_refusals + 1) > MAX_REFUSALS:
+                    raise
+                console.print(f"{error}; looking again in {every_s:g} s, {num_refusals} of {MAX_REFUSALS} times", markup=False)
+            else:
+                num_refusals = 0
+                if not _is_to_come(store, made, seen.states, order):
+                    return seen
+            time.sleep(every_s)
 
 
 def _say_what_is_left(left: Collection[State], see: str, again: str) -> None:

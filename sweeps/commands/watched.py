@@ -1,4 +1,4 @@
-"""Which runs a living `watch` would submit again, so that nobody cancels them under it."""
+"""Which runs a living `watch` or search would submit again, so that nobody cancels them under it."""
 
 import contextlib
 import os

@@ -255,6 +255,15 @@ def test_what_is_watched_is_not_cancelled_under_the_watch(slurm, monkeypatch, wh
     assert done.exit_code == 0, done.exception
 
 
+def test_a_run_is_not_cancelled_under_the_search_that_would_submit_it_again(slurm, monkeypatch):
+    monkeypatch.setattr(control, "cancel", lambda jobs: pytest.fail("cancelled"))
+    answers = []
+    slurm.meanwhile = lambda: answers.append(slurm("cancel", next(reversed(slurm.owner.values())), "--yes"))
+    assert slurm("search", "run", "lr_from_scratch").exit_code == 0
+    assert answers
+    assert all("is watched (process " in str(done.exception) for done in answers)
+
+
 def test_a_watch_of_other_runs_is_no_hindrance(slurm, monkeypatch):
     monkeypatch.setattr(control, "cancel", lambda jobs: None)
     answers = []
