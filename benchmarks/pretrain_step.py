@@ -100,11 +100,20 @@ def entered(make: Callable[[], Step], device: torch.device) -> tuple[Step, float
     return step, losses[0], {"peak_gb": (peak - before) / 1e9, "step_gb": (peak - made) / 1e9}
 
 
+def sized(words: argparse.Namespace, name: str) -> Size:
+    """Return a size, with as many clips a step as are asked for."""
+    return replace(SIZES[name], batch=words.batch) if words.batch else SIZES[name]
+
+
+def anew(words: argparse.Namespace, size: str, precision: str, *more: str) -> list[str]:
+    """Return the command that does `more` with one size and precision, in a process of its own."""
+    command = [sys.executable, __file__, "--size", size, "--precision", precision, "--device", words.device, *more]
+    return command + (["--batch", str(words.batch)] if words.batch else [])
+
+
 def memory_of(name: str, words: argparse.Namespace, size: str, precision: str) -> dict[str, float]:
     """Return peak and step memory in GB of a contestant alone in a process, on a CPU."""
-    command = [sys.executable, __file__, "--alone", name, "--size", size, "--precision", precision, "--device", words.device]
-    command += ["--batch", str(words.batch)] if words.batch else []
-    command += ["--threads", str(torch.get_num_threads())]
+    command = anew(words, size, precision, "--alone", name, "--threads", str(torch.get_num_threads()))
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
@@ -129,10 +138,9 @@ def _status_bytes(field: str) -> int:
 
 def compile_ahead(names: Sequence[str], words: argparse.Namespace, size: str, precision: str) -> None:
     """Have compiled contestants take a step in a process each, all at once: what they compile is found in the cache later."""
-    command = [sys.executable, __file__, "--size", size, "--precision", precision, "--device", words.device]
-    command += ["--batch", str(words.batch)] if words.batch else []
     compiled = {" ".join(word for word in name.split() if word != "graph") for name in names if "compiled" in name}
-    at_work = [subprocess.Popen([*command, "--once", name], stdout=subprocess.DEVNULL) for name in sorted(compiled)]
+    commands = [anew(words, size, precision, "--once", name) for name in sorted(compiled)]
+    at_work = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
     for process in at_work:
         process.wait()
 
@@ -146,7 +154,7 @@ def ratios(took: dict[str, list[float]], base: str, name: str, columns: Sequence
 
 def compare(words: argparse.Namespace, size_name: str, precision: str, device: torch.device) -> list[dict[str, Any]]:
     """Return the table's rows of one size and precision."""
-    size = SIZES[size_name] if not words.batch else replace(SIZES[size_name], batch=words.batch)
+    size = sized(words, size_name)
     run = size.run()
     data = data_of(run, size.batch, device)
     names = (
@@ -198,8 +206,7 @@ def profile(words: argparse.Namespace, device: torch.device) -> None:
 
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    size = SIZES[words.size[0]]
-    size = replace(size, batch=words.batch or size.batch)
+    size = sized(words, words.size[0])
     for name in [BASE, "vmae"] + (["vmae compiled"] if words.compiled else []):
         step = make_step(name, size.run(), data_of(size.run(), size.batch, device), words.precision[0], device)
         for _ in range(words.warmup):
@@ -250,8 +257,7 @@ def main() -> None:
     if words.threads:
         torch.set_num_threads(words.threads)
     if words.alone or words.once:
-        size = SIZES[words.size[0]]
-        size = replace(size, batch=words.batch or size.batch)
+        size = sized(words, words.size[0])
         if words.once:
             make_step(words.once, size.run(), data_of(size.run(), size.batch, device), words.precision[0], device)()
             return
@@ -264,8 +270,8 @@ def main() -> None:
     chosen: dict[str, dict[str, str]] = {}
     for size_name in words.size:
         for precision in words.precision:
-            size = SIZES[size_name]
-            chosen[f"{size_name} {precision}"] = kernels(size.run(), words.batch or size.batch, precision, device)
+            size = sized(words, size_name)
+            chosen[f"{size_name} {precision}"] = kernels(size.run(), size.batch, precision, device)
             new = compare(words, size_name, precision, device)
             if new and not rows:
                 print(" | ".join(new[0]))

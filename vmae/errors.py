@@ -74,6 +74,12 @@ def near(word: str, allowed: Iterable[str]) -> str:
     return f"{hint} Allowed: {', '.join(options)}" if options else hint
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the first line of an error's words, or what kind it is where it has none."""
+    words = str(error).strip()
+    return words.splitlines()[0] if words else type(error).__name__
+
+
 def some(names: Sequence[str]) -> str:
     """Return the first five names, and how many more there are: `a, b, c, d, e and 2 more`."""
     num_more = len(names) - NUM_SHOWN

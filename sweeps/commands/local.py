@@ -46,8 +46,9 @@ def run_here(
             _wait(launcher, store, made, {id_: cost.seconds(made.runs[id_]) or 0.0 for id_ in chosen})
         finally:
             launcher.close()
-        _say_unbegun(look(store, parents).states, launcher, run_names(made))
     seen = look(store, parents)
+    if pending:
+        _say_unbegun(seen.states, launcher, run_names(made))
     print_states(made, seen, store, verbose=False)
     return seen.states
 
@@ -62,7 +63,7 @@ def _say_unbegun(states: Mapping[str, State], launcher: LocalLauncher, names: Ma
     for log in first_of:
         logs_of.setdefault(_last_line(log), []).append(log)
     for words, logs in logs_of.items():
-        console.print(f"  not begun   {some([first_of[log] for log in logs])}: {words}; log {logs[0]}")
+        console.print(f"  not begun   {some([first_of[log] for log in logs])}: {words}; log {logs[0]}", markup=False)
 
 
 def _last_line(log: Path) -> str:

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vmae.errors import CheckpointError, RunDirError
+from vmae.errors import CheckpointError, RunDirError, reason_of
 from vmae.files import UNREADABLE, write_atomic
 from vmae.runs import RunDir
 from vmae.train.sharding import gathered, load_model, load_optimizer
@@ -61,7 +61,7 @@ def save_checkpoint(
         try:
             torch.save(state, path)
         except RuntimeError as error:  # torch reports a full disk so
-            raise RunDirError(f"cannot write {run_dir.checkpoint}: {str(error).splitlines()[0]}") from error
+            raise RunDirError(f"cannot write {run_dir.checkpoint}: {reason_of(error)}") from error
         with contextlib.suppress(FileNotFoundError):
             run_dir.checkpoint.replace(run_dir.previous_checkpoint)
 
@@ -88,7 +88,7 @@ def load_checkpoint(
                 load_model(average, state["average"])
             progress = Progress(**state["progress"])
         except UNREADABLE as error:
-            reasons.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+            reasons.append(f"{path}: {reason_of(error)}")
             continue
         if reasons:
             print(f"warning: {reasons[0]}; resuming from {path.name} at step {progress.step}", flush=True)

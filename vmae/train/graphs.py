@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vmae.errors import ConfigError
+from vmae.errors import ConfigError, reason_of
 
 WARMUP_STEPS = 3  # in which libraries set themselves up, which must not be recorded
 
@@ -81,8 +81,7 @@ class Recorded:
         except (RuntimeError, ConfigError) as error:  # the latter where there is no memory for it
             self._can = False
             self.optimizer.zero_grad(set_to_none=True)
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            print(f"warning: a step cannot be recorded as a CUDA graph, going on without ({reason})", flush=True)
+            print(f"warning: a step cannot be recorded as a CUDA graph, going on without ({reason_of(error)})", flush=True)
             return
         self._graph, self._inputs, self._outputs = graph, own, outputs
 

@@ -13,7 +13,7 @@ from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from torch.utils.checkpoint import checkpoint
 
-from vmae.errors import ConfigError
+from vmae.errors import ConfigError, reason_of
 from vmae.model.blocks import blocks_of
 from vmae.runtime import RuntimeConfig
 
@@ -63,8 +63,7 @@ class Compiled(nn.Module):
                 return self._fast(*args)
             except TorchDynamoException as error:
                 self._fast = None
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                print(f"warning: torch.compile failed, going on without it ({reason})", flush=True)
+                print(f"warning: torch.compile failed, going on without it ({reason_of(error)})", flush=True)
         return self.model(*args)
 
 
@@ -94,4 +93,4 @@ def naming_memory(part: str, num_clips: int, can_split: bool = True) -> Iterator
             )
         else:
             advice = "one clip is already all there is in it; set runtime.recompute = true or take a smaller model"
-        raise ConfigError(f"out of memory in the {part} of {num_clips} clips: {advice} ({str(error).splitlines()[0]})") from error
+        raise ConfigError(f"out of memory in the {part} of {num_clips} clips: {advice} ({reason_of(error)})") from error
