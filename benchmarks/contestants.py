@@ -23,7 +23,8 @@ from vmae.train.setup import autocast
 Step = Callable[[], float]
 BASE = "transformers"
 ATTENTIONS = ("fused", "explicit")
-WAYS = (*ATTENTIONS, "residual", "compiled", "graph")
+SHARING = {"shared": True, "unshared": False}
+WAYS = (*ATTENTIONS, *SHARING, "residual", "compiled", "graph")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def data_of(run: PretrainRun, batch: int, device: torch.device) -> Data:
 def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: torch.device) -> Step:
     """Return one training step of contestant `name`, which gives its loss; all start from the same weights.
 
-    Words after `vmae` say how: an attention kernel, `residual` (in bf16 too), `compiled`, `graph` (the whole step as one).
+    Words after `vmae` say how: an attention kernel, `shared` or `unshared` mask tokens, `residual` (in bf16 too), `compiled`,
+    `graph` (the whole step as one).
     """
     torch.manual_seed(1)
     theirs = their_model(run)
@@ -109,11 +111,14 @@ def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: t
     if words[0] == "vmae":
         model = VideoMAE(_in_bf16_throughout(run) if "residual" in words else run)
         load_into(model, to_vmae(theirs.state_dict(), "huggingface", run.grid.tubelet_frames), min_share=1.0)
-    if asked := [word for word in words if word in ATTENTIONS]:
+    attention = [word for word in words if word in ATTENTIONS]
+    sharing = [SHARING[word] for word in words if word in SHARING]
+    if attention or sharing:
         from vmae.runtime import RuntimeConfig  # earlier checkouts, measured without this and without graphs, have neither
         from vmae.train.setup import arranged
 
-        arranged(model, RuntimeConfig(attention=asked[0]))
+        asked = dict(zip(("attention", "share_mask_tokens"), (attention, sharing), strict=True))
+        arranged(model, RuntimeConfig(**{field: words[0] for field, words in asked.items() if words}))
     model.to(device).train()
     optimizer = make_optimizer(model, run.masked.optim)
     called = torch.compile(model) if "compiled" in words else model

@@ -29,7 +29,10 @@ def counted_gflops(step: Step, batch: int) -> float:
 
 
 def minimum_gflops(run: PretrainRun) -> float:
-    """Return the FLOPs that the method needs per clip: no gradient of pixels, no visible query in the decoder's last block."""
+    """Return the FLOPs that a clip by itself needs: no gradient of pixels, no visible query in the decoder's last block.
+
+    Clips together need fewer: in the decoder's first block their mask tokens are the same (`vmae.model.shared`).
+    """
     grid, encoder, decoder = run.grid, run.encoder, run.masked.decoder
     visible = grid.num_cubes - run.masked.mask.num_hidden(grid)
     d = decoder.width

@@ -13,7 +13,7 @@ moves it little. Ratios above 1 say that ours is faster.
 
 Columns: `ratio` to transformers eager with its quartiles `low` and `high`, with --compiled `to_compiled` alike to transformers
 compiled; `clips_per_s` by the same clock; `loss` of the first step, which must agree. On a CPU `gflops` per clip counted in
-forward and backward, `of_minimum` that over what the method needs at least (`minimum_gflops`), and in a process of its own
+forward and backward, `of_minimum` that over what a clip by itself needs at least (`minimum_gflops`), and in a process of its own
 `peak_gb`, the largest resident set during three steps, `step_gb` of it above what stood before the first one (weights, clips,
 libraries). On CUDA `of_peak`, the share that the least FLOPs have of the matrix peak measured in the same process
 (`peak_gflops_per_s`), and the allocator's peak above what stood before the contestant was made, so without clips (`peak_gb`),

@@ -1,4 +1,4 @@
-"""What else matters where pre-training is worth most: the questions of `evidence_long` and `evidence_again`, on which digit it is.
+"""What else matters where pre-training is worth most: questions of `evidence_long` and `evidence_again`, on which digit it is.
 
 Those asked them of motion, where pre-training is worth some five points; on this label it is worth nineteen. Seeds and
 recipe are those of `evidence_appearance`, and VideoMAE and scratch its runs. An hour and a half on two cores.

@@ -8,7 +8,7 @@ Floors, lowest first; a module imports only what stands before it (tests/test_fl
     data.decoders data.video data.guarded data.sampling data.alone data.cache data.packed data.frames data.quarantine
     data.noted data.source data.scan data.lookup data.listing data.official data.foreign data.made data.pack data.transcode
     data.cli_lists data.cli_made data.cli
-    model.masking model.cubes model.targets model.floors model.attention model.blocks model.queries model.autoencoder
+    model.masking model.cubes model.targets model.floors model.attention model.shared model.blocks model.queries model.autoencoder
     model.contrast model.classifier model.formats model.importing model.describe model.cli
     data.augment data.clips data.views data.demand
     train.distributed train.sharding train.checkpoint train.progress train.optim train.setup train.mixing train.dropping

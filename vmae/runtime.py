@@ -44,6 +44,10 @@ class RuntimeConfig(Config):
         Literal["auto", "fused", "explicit"],
         Field(description="auto: PyTorch's fused kernel, on CPUs in bf16 our own (faster); explicit: three operations"),
     ] = "auto"
+    share_mask_tokens: Annotated[
+        bool | None,
+        Field(description="the decoder's first block computes them once for all clips; null: on CPUs, where it is faster"),
+    ] = None
     recompute: Annotated[bool, Field(description="blocks anew in the backward pass: less memory, a third more compute")] = False
     decode_backend: Annotated[str, Field(description="auto, or of DECODERS one or several with commas")] = "auto"
     cache: Annotated[

@@ -10,6 +10,7 @@ from vmae.grid import CubeGrid
 from vmae.model.blocks import Encoder, LayerNorm, Positions, init_xavier, make_blocks, placed
 from vmae.model.cubes import cut, join, take
 from vmae.model.queries import Split, dual_split, fixed_split, ragged_split
+from vmae.model.shared import MaskTokens, is_faster
 from vmae.model.targets import counted, frames_to_predict, input_frames, pixel_target, reconstruction_loss, to_pixels
 from vmae.sections import DecoderConfig, Precision
 
@@ -32,12 +33,21 @@ class Decoder(nn.Module):
         seen = placed(self.from_encoder(encoded), self.positions(split.visible), self.precision)
         x = torch.cat([seen, (self.mask_token + self.positions(split.asked)).to(seen.dtype)], dim=1)
         attention = split.attention(x.shape[1])
+        tokens = self._tokens(split, seen.dtype) if attention is None else None
         for block in self.blocks[:-1]:
-            x = block(x, attn_mask=attention)
+            x = block(x, attn_mask=attention, tokens=tokens)
+            tokens = None
         # What the last block makes of a visible cube nobody reads, unless visible cubes are predicted too.
-        x = self.blocks[-1](x, attn_mask=attention, num_skipped=0 if visible_too else split.num_visible)
+        x = self.blocks[-1](x, attn_mask=attention, num_skipped=0 if visible_too else split.num_visible, tokens=tokens)
         predicted: Tensor = self.head(self.norm(x))
         return predicted
+
+    def _tokens(self, split: Split, dtype: torch.dtype) -> MaskTokens | None:
+        """Return the mask tokens for the first block, if it is to compute them once for all clips."""
+        wanted = self.blocks[0].sharing
+        if not (is_faster(split.asked, len(self.positions.table)) if wanted is None else wanted):
+            return None
+        return MaskTokens((self.mask_token[0] + self.positions()).to(dtype), split.asked)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vmae.grid import NUM_CHANNELS, CubeGrid
 from vmae.model.attention import attend
 from vmae.model.cubes import cut
+from vmae.model.shared import MaskTokens, attend_sharing
 from vmae.sections import EncoderConfig, Precision
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -22,19 +23,35 @@ LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 
 class Block(TimmBlock):  # type: ignore[misc]
-    """timm's pre-norm block, with the kernel of `vmae.model.attention` and without work for tokens whose result nobody wants."""
+    """timm's pre-norm block, with the kernel of `vmae.model.attention` and without work for tokens whose result nobody wants.
+
+    Attributes:
+        kernel, sharing: `runtime.attention` and, of a decoder's first block, `runtime.share_mask_tokens`.
+    """
 
     kernel = "auto"
+    sharing: bool | None = None
 
     def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, num_skipped: int = 0, path_scales: Tensor | None = None
+        self,
+        x: Tensor,
+        attn_mask: Tensor | None = None,
+        num_skipped: int = 0,
+        path_scales: Tensor | None = None,
+        tokens: MaskTokens | None = None,
     ) -> Tensor:
         """[B, L, D] -> [B, L - num_skipped, D]: what all tokens get, without queries, projection and MLP of the first ones.
 
         Args:
             path_scales: [B, 2], what attention and MLP of each clip are multiplied by (drop path); None: nothing.
+            tokens: what x ends with, if those are mask tokens that no block has changed; `attn_mask` is None then.
         """
-        mixed = attend(self.attn, self.norm1(x), attn_mask, num_skipped, self.kernel)
+        if tokens is None:
+            mixed = attend(self.attn, self.norm1(x), attn_mask, num_skipped, self.kernel)
+        else:
+            seen = x[:, : x.shape[1] - tokens.asked.shape[1]]
+            normalised = tokens._replace(values=self.norm1(tokens.values))
+            mixed = attend_sharing(self.attn, self.norm1(seen), normalised, num_skipped)
         x = x[:, num_skipped:] + _scaled(mixed, path_scales, 0)
         return x + _scaled(self.mlp(self.norm2(x)), path_scales, 1)
 

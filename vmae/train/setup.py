@@ -35,7 +35,7 @@ def seed_init(seed: int) -> None:
 def arranged(model: nn.Module, runtime: RuntimeConfig) -> nn.Module:
     """Return `model` computing as the runtime asks: attention kernel, recomputed blocks, compiled; weights stay its own."""
     for block in blocks_of(model):
-        block.kernel = runtime.attention
+        block.kernel, block.sharing = runtime.attention, runtime.share_mask_tokens
         if runtime.recompute:
             # A block draws nothing, so no generator's state is kept for its second time.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)  # type: ignore[method-assign]

@@ -79,6 +79,13 @@ def test_the_residual_stream_may_be_in_bf16(step):
     assert_near(step(precision="bf16_residual"), step(), 3e-2)
 
 
+@pytest.mark.parametrize(("precision", "rtol"), [("fp32", 1e-4), ("bf16", 3e-2)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_mask_tokens_may_be_shared(step, precision, rtol, compiled, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    assert_near(step(precision=precision, share_mask_tokens=True, compile=compiled), step(), rtol)
+
+
 def test_blocks_made_anew_are_the_same(step):
     assert_near(step(recompute=True), step(), 1e-5)
 

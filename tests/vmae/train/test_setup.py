@@ -43,7 +43,16 @@ def _own_compiled_code(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # else what `arranged` sets would outlive a test
 
 
-@pytest.mark.parametrize("given", [{"attention": "explicit"}, {"attention": "fused"}, {"recompute": True}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"attention": "explicit"},
+        {"attention": "fused"},
+        {"recompute": True},
+        {"share_mask_tokens": True},
+        {"share_mask_tokens": True, "recompute": True},
+    ],
+)
 def test_loss_and_gradients_stay(setting, given):
     model, clips, hidden = setting
     before = loss_and_gradients(model, model, clips, hidden)
@@ -79,12 +88,14 @@ def test_other_errors_are_not_taken_for_a_failed_compilation(setting, monkeypatc
         {"mask.kind": "block"},
     ],
 )
-def test_what_is_compiled_is_one_graph(recipe, given):
+@pytest.mark.parametrize("sharing", [False, True])
+def test_what_is_compiled_is_one_graph(recipe, given, sharing):
     """Else Python runs between its parts in each step. No device and no code is needed to see it."""
     run = recipe.replace({f"pretrain.{key}": value for key, value in given.items()}).runs()[0]
     clips, hidden = noise(run)
     torch._dynamo.reset()
     model = VideoMAE(run)
+    arranged(model, RuntimeConfig(share_mask_tokens=sharing))
     found = torch.compile(model.forward, fullgraph=True, backend="eager")(clips, hidden)
     assert found.item() == pytest.approx(model(clips, hidden).item(), rel=1e-6)
 
