@@ -7,7 +7,7 @@ import typer
 from sweeps import registry
 from sweeps.commands import manage, searching, submitting, watching
 from sweeps.commands.estimates import cost_of
-from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, store_of
+from sweeps.commands.options import Name, Only, Preset, ProfileName, Root, Seeds, Set, narrowed, parents_of, plan_of, store_of
 from sweeps.commands.show import console, print_plan
 from sweeps.scales import ON_GPUS, missing_inputs
 from sweeps.searching import declared
@@ -48,6 +48,7 @@ def plan(
     runs: Root = None,
     sets: Set = None,
     seeds: Seeds = None,
+    only: Only = None,
     profile: ProfileName = "local",
 ) -> None:
     """Check every arm of a sweep; print runs, shared runs and cost. Changes nothing, imports no torch.
@@ -61,9 +62,10 @@ def plan(
     from slurm.profile import SlurmProfile, load_profile
     from vmae.config import STAGES
 
-    made, store, place = plan_of(name, sets, seeds, preset), store_of(runs), load_profile(profile)
+    whole, store, place = plan_of(name, sets, seeds, preset), store_of(runs), load_profile(profile)
+    made = narrowed(whole, only)
     on_gpu = place.gpu_stages if isinstance(place, SlurmProfile) else STAGES if made.sweep.preset in ON_GPUS else None
-    print_plan(made, look(store, parents_of(made)).states, cost_of(store, made, on_gpu), place, bool(on_gpu))
+    print_plan(made, look(store, parents_of(whole)).states, cost_of(store, made, on_gpu), place, bool(on_gpu))
     if missing := missing_inputs(made):
         console.print(f"not there yet, so counted as their makers say: {', '.join(missing)}", markup=False)
 

@@ -25,6 +25,12 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override of the ba
 Seeds = Annotated[str | None, typer.Option(help="Instead of the sweep's own, for example 0,1,2 or 0-9.")]
 Preset = Annotated[str | None, typer.Option("--preset", help=f"The scale: {SCALES}. Default: the sweep's own, mostly {DEFAULT}.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="Where to run: a file of slurm/profiles/, or the path of a .toml.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only", help="Only runs that fit, for example stage=pretrain; keys: stage, arm, dataset, seed; may be repeated."
+    ),
+]
 MAX_SEEDS = 1000
 FACTS = ("stage", "arm", "dataset", "seed")
 
@@ -152,6 +158,24 @@ def all_parents(store: Store, without: str | None = None) -> dict[str, str | Non
         if sweep != without:
             parents |= {id_: run["parent"] for id_, run in store.read_plan(sweep)["runs"].items()}
     return parents
+
+
+def narrowed(made: Plan, only: list[str] | None) -> Plan:
+    """Return the part of a plan that `only` names, of its cells and seeds those with runs in it; ConfigError as of `selected`."""
+    chosen = selected(made, only)
+    parts = []
+    for cell in made.cells:
+        kept = {seed: {stage: id_ for stage, id_ in runs.items() if id_ in chosen} for seed, runs in cell.replicates.items()}
+        if any(kept.values()):
+            parts.append(replace(cell, replicates={seed: runs for seed, runs in kept.items() if runs}))
+    seeds = tuple(seed for seed in made.sweep.seeds if any(seed in part.replicates for part in parts))
+    return replace(
+        made,
+        sweep=replace(made.sweep, seeds=seeds),
+        cells=tuple(parts),
+        runs={id_: run for id_, run in made.runs.items() if id_ in chosen},
+        num_declared=sum(len(runs) for part in parts for runs in part.replicates.values()),
+    )
 
 
 def selected(made: Plan, only: list[str] | None) -> set[str]:

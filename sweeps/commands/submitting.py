@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeps.commands.options import Name, Preset, ProfileName, Root, Seeds, Set, parents_of, plan_of, selected, store_of, typed
+from sweeps.commands.options import (
+    Name,
+    Only,
+    Preset,
+    ProfileName,
+    Root,
+    Seeds,
+    Set,
+    parents_of,
+    plan_of,
+    selected,
+    store_of,
+    typed,
+)
 from sweeps.commands.pending import RETRIED, pending_of, prepare_runs, startable
 from sweeps.commands.show import console, print_states
 from sweeps.commands.watched import watching
@@ -28,12 +41,6 @@ MAX_REFUSALS = 30  # looks in a row at which SLURM does not answer or refuses, o
 
 RETRY = "Also runs that are `failed` or `lost`, or done without the `weights` that others need (several: failed,lost)."
 Retry = Annotated[list[str] | None, typer.Option("--retry", help=RETRY)]
-Only = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--only", help="Only runs that fit, for example stage=pretrain; keys: stage, arm, dataset, seed; may be repeated."
-    ),
-]
 Pack = Annotated[int, typer.Option("--pack", min=1, help="SLURM: small runs per job, each with one task, GPU or core set.")]
 MaxRunning = Annotated[int | None, typer.Option("--max-running", min=1, help="SLURM: elements of an array at a time.")]
 MaxGpuHours = Annotated[float | None, typer.Option("--max-gpu-hours", min=0.0, help="SLURM: refuse to submit more, by estimate.")]

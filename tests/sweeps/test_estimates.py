@@ -10,6 +10,7 @@ from slurm.profile import STAGES
 from sweeps import registry
 from sweeps.__main__ import app
 from sweeps.commands.estimates import cost_of
+from sweeps.commands.options import narrowed
 from vmae.errors import ConfigError
 from vmae.runs import Store
 from vmae.study import make_plan
@@ -35,6 +36,36 @@ def test_gpus_have_no_price_before_anything_has_run_on_one(slurm):
     refused = slurm("submit", "smoke", "--max-gpu-hours", "1000000")
     assert isinstance(refused.exception, ConfigError)
     assert "the cost is unknown" in str(refused.exception)
+
+
+def test_a_part_of_a_plan_costs_what_its_runs_cost(slurm):
+    """Parts by seed and by stage come to the whole; a run that two cells share counts once in each part that it is in."""
+    made = make_plan(registry.load("evidence_long"))
+    finish_all(slurm.store, made)
+    model = cost_of(slurm.store, made, STAGES)
+
+    def price(part):
+        return sum(model.seconds(run) for run in part.runs.values())
+
+    for parts in (
+        [narrowed(made, [f"seed={seed}"]) for seed in made.sweep.seeds],
+        [narrowed(made, [f"stage={stage}"]) for stage in STAGES],
+    ):
+        assert sum(map(price, parts)) == pytest.approx(price(made))
+        assert sum(len(part.runs) for part in parts) == len(made.runs)
+        assert sum(part.num_declared for part in parts) == made.num_declared
+    one = narrowed(made, ["arm=K400", "arm=L1", "seed=11"])
+    shares_runs = "out of domain, all"
+    assert [(cell.arm, list(cell.replicates)) for cell in one.cells] == [("K400", [11]), (shares_runs, [11]), ("L1", [11])]
+    assert one.sweep.seeds == (11,)
+    assert narrowed(made, None) == made
+
+
+def test_plan_shows_the_part_that_submit_would_take(slurm):
+    said = slurm("plan", "smoke", "--only", "stage=pretrain", "--only", "seed=0").output
+    assert "pretrain" in said
+    assert "finetune" not in said
+    assert "Did you mean 'stage'?" in str(slurm("plan", "smoke", "--only", "stages=pretrain").exception)
 
 
 def test_a_cost_taken_from_the_paper_is_no_guard(slurm, monkeypatch, tmp_path):
