@@ -166,8 +166,7 @@ def _row(
 
 def hours(result: Result) -> float | None:
     """Return what a run took, in hours of GPUs or of processes, restarts included; None where it is not known."""
-    seconds = result.compute.get("train_s", result.compute.get("evaluate_s"))
-    return None if seconds is None else float(seconds) * int(result.provenance.get("num_ranks", 1)) / 3600
+    return None if result.device_s is None else result.device_s / 3600
 
 
 def mask_kind(config: Mapping[str, Any]) -> str:

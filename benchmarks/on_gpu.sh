@@ -51,12 +51,12 @@ study() { # the sweep at preset proxy, on fresh data; what it leaves but weights
     part archive "${SECONDS_EACH:-60}" "$python" -m analysis archive evidence_proxy --to "$folder/evidence_proxy.zip"
 }
 
-beside vit_b "${SECONDS_EACH:-300}" --also graph "compiled graph" "residual compiled graph"
+beside vit_b "${SECONDS_EACH:-300}" --also graph "compiled graph" "residual compiled graph" "shared compiled graph"
 part memory "${SECONDS_EACH:-60}" "$python" benchmarks/decoder_memory.py --device "$device"
 part profile "${SECONDS_EACH:-60}" "$python" benchmarks/pretrain_step.py --device "$device" --size vit_b --precision bf16 \
     --batch "${BATCH:-64}" --warmup 3 --compiled --profile
-beside cubes512 "${SECONDS_EACH:-150}" --also graph "compiled graph"
-beside vit_s "${SECONDS_EACH:-150}" --also graph "compiled graph"
+beside cubes512 "${SECONDS_EACH:-150}" --also graph "compiled graph" "shared compiled graph"
+beside vit_s "${SECONDS_EACH:-150}" --also graph "compiled graph" "shared compiled graph"
 [[ $asked != *" study "* ]] || asked+="data archive "
 study
 # The files by name: another one that cannot be imported here must not end them.

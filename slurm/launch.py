@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm.profile import LocalProfile
+from vmae.allocation import SHARING_GPU
 from vmae.claim import Claim, process_identity
 from vmae.errors import ConfigError
 from vmae.files import write_atomic
@@ -125,7 +126,8 @@ class LocalLauncher:
         if self.profile.gpus_per_job:  # past submitit's check, which knows GPUs by number alone, not by UUID
             self.executor.parameters |= {"gpus_per_node": 1, "visible_gpus": (self._gpus[slot % len(self._gpus)],)}
         threads = str(self.profile.runtime.num_threads or num_cpus())
-        with _environment(OMP_NUM_THREADS=threads), _ignoring_ctrl_c():
+        sharing = {SHARING_GPU: str(-(-self.num_jobs // len(self._gpus)))} if self.profile.gpus_per_job else {}
+        with _environment(OMP_NUM_THREADS=threads, **sharing), _ignoring_ctrl_c():
             job = self.executor.submit(RunJob([str(self.store.run(id_).path) for id_ in chain]))
         self.jobs[chain], self._slots[chain] = job, slot
         self._logs |= dict.fromkeys(chain, job.paths.stdout)

@@ -1,4 +1,4 @@
-"""What a process knows of the SLURM job that it runs in: which job, which of its tasks, and how to be queued again."""
+"""What a process knows of the job it runs in: on SLURM which job and task, and how to be queued again; who shares its GPU."""
 
 import os
 import re
@@ -12,6 +12,8 @@ AT_WORK = {"RUNNING", "COMPLETING", "CONFIGURING", "RESIZING", "SIGNALING", "STA
 LOST_ANSWER = r"timed out|Zero Bytes|(receive|send) failure|send/recv|Unexpected message|reset by peer|Broken pipe"
 AWAY = r"Unable to contact|connection failure|Connection refused"
 REQUEUE_TRIES, REQUEUE_PAUSE_S = 4, 5.0
+
+SHARING_GPU = "VMAE_JOBS_PER_GPU"  # set by the launcher on this machine
 
 # Variables with which SLURM's commands show other jobs than they are asked for, or those of another cluster.
 FILTERS = ("SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SLURM_CLUSTERS")
@@ -44,6 +46,11 @@ def cluster() -> str:
 def restart_count() -> int:
     """Return how often the job was requeued."""
     return int(os.environ.get("SLURM_RESTART_COUNT", 0))
+
+
+def num_sharing_gpu() -> int:
+    """Return how many jobs of a launcher on this machine share a GPU, this one included."""
+    return int(os.environ.get(SHARING_GPU, 1))
 
 
 def num_gpus() -> int:

@@ -127,8 +127,7 @@ def fit(finished: Iterable[tuple[Run, Result]], reference: Reference = REFERENCE
     """
     speeds: dict[Shape, list[float]] = {}
     for run, result in finished:
-        seconds = result.compute.get("train_s") or result.compute.get("evaluate_s")
-        if result.status == "done" and seconds and ("gpu" in result.provenance) == (run.stage in on_gpu):
-            spent_s = seconds * result.provenance.get("num_ranks", 1)
+        spent_s = result.device_s
+        if result.status == "done" and spent_s and ("gpu" in result.provenance) == (run.stage in on_gpu):
             speeds.setdefault(shape_of(run), []).append(num_clips(run) * flops_per_clip(run) / spent_s / 1e9)
     return CostModel(reference, {shape: statistics.median(values) for shape, values in speeds.items()})

@@ -180,6 +180,8 @@ def _train(run_dir: RunDir, run: Run, parent: RunDir | None, runtime: RuntimeCon
     except DivergedError as error:
         status, outcome = "diverged", Outcome({"reason": str(error)}, {})
     facts = provenance() | {"runtime": runtime.model_dump(), "num_ranks": ranks.size, "device": str(ranks.device)}
+    if ranks.device.type == "cuda":
+        facts["num_sharing_gpu"] = allocation.num_sharing_gpu()
     return Result(run_dir.id, cell_id(run), run.stage, status, outcome.metrics, outcome.compute, facts)
 
 

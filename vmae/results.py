@@ -45,6 +45,17 @@ class Result:
     compute: dict[str, Any]
     provenance: dict[str, Any]
 
+    @property
+    def device_s(self) -> float | None:
+        """Seconds of GPUs or processes that training or evaluation took over all ranks, restarts included; None: not known.
+
+        Of a GPU that jobs share each has its part.
+        """
+        seconds = self.compute.get("train_s", self.compute.get("evaluate_s"))
+        if seconds is None:
+            return None
+        return float(seconds) * int(self.provenance.get("num_ranks", 1)) / int(self.provenance.get("num_sharing_gpu", 1))
+
 
 class MetricsLog:
     """Appends rows to `metrics.jsonl`; only rank 0 writes."""

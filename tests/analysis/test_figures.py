@@ -203,17 +203,23 @@ def test_the_font_of_letters_sets_words_as_the_whole_font_does(ax):
         assert widths[0] == pytest.approx(widths[1], rel=0.015), words
 
 
-def test_a_saved_png_has_no_alpha_and_shows_what_was_drawn(ax, tmp_path):
-    ax.plot([0, 1], [0, 1])
-    ax.fill_between([0, 1], [0, 0.5], [0.5, 1], alpha=0.2)
+@pytest.mark.parametrize("holds_pictures", [False, True])
+def test_a_saved_png_has_no_alpha_and_shows_what_was_drawn(ax, tmp_path, holds_pictures):
+    """Of a drawing in few colours, which hardly any pixel shows; pictures to the bit."""
+    for k, colour in enumerate(style.COLOURS):
+        ax.plot([0, 1, 2], [k, 1 - k, k], color=colour)
+        ax.fill_between([0, 1], [0, k], [k, 1], alpha=0.2, color=colour)
+    if holds_pictures:
+        ax.imshow(np.random.default_rng(0).random((40, 40, 3)), extent=(0, 1, 0, 1))
     png = style.save(ax.figure, tmp_path / "line")[0]
     box = ax.figure.get_tightbbox().padded(style.PAD_IN)
     ax.figure.savefig(tmp_path / "again.png", bbox_inches=box)
     saved, drawn = Image.open(png), np.asarray(Image.open(tmp_path / "again.png"))
-    assert saved.mode == "RGB"
+    assert saved.mode == ("RGB" if holds_pictures else "P")
     assert saved.info["dpi"] == pytest.approx((200, 200), abs=0.1)
     assert (drawn[..., 3] == 255).all()
-    assert (np.asarray(saved) == drawn[..., :3]).all()
+    off = np.abs(np.asarray(saved.convert("RGB")).astype(int) - drawn[..., :3])
+    assert off.max() == 0 if holds_pictures else (off.mean() < 0.5 and np.quantile(off, 0.99) <= 10)
 
 
 def test_the_palette_is_seaborns():

@@ -212,8 +212,9 @@ def test_where_results_come_from():
         ({"train_s": 1800.0}, {}, 0.5),
         ({"train_s": 1800.0}, {"num_ranks": 8}, 4.0),
         ({"evaluate_s": 900.0}, {"num_ranks": 2}, 0.5),
+        ({"train_s": 1800.0}, {"num_sharing_gpu": 4}, 0.125),
         ({}, {"num_ranks": 2}, None),
     ],
 )
-def test_hours_are_those_of_all_processes(compute, facts, expected):
+def test_hours_are_those_of_all_processes_and_a_part_of_a_shared_gpu(compute, facts, expected):
     assert hours(result_of(compute, **facts)) == expected

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from slurm import profile as profiles
 from slurm.launch import LocalLauncher, chains, queued
 from slurm.profile import LocalProfile, load_profile
+from vmae.allocation import num_sharing_gpu
 from vmae.claim import process_identity
 from vmae.data.video import PACKAGES
 from vmae.errors import ConfigError
@@ -154,6 +155,7 @@ def on_gpus(store, monkeypatch):
 
         def submit(job):
             given.append(made.executor.parameters["visible_gpus"])
+            made.sharing = num_sharing_gpu()
             return FakeJob(store.root)
 
         monkeypatch.setattr(made.executor, "submit", submit)
@@ -168,6 +170,7 @@ def test_each_job_gets_a_gpu_of_its_own_among_those_that_the_user_offers(on_gpus
     free = dict.fromkeys("abcdef", "missing")
     made.tick(free)
     assert sorted(given) == sorted((gpu,) for gpu in offered.split(","))
+    assert made.sharing == 1
     next(iter(made.jobs.values())).over = True
     made.tick(free)
     assert given[-1] == given[0], "the one that became free"
@@ -179,6 +182,7 @@ def test_jobs_share_gpus_as_evenly_as_they_can(on_gpus, num_jobs, on_each):
     free = dict.fromkeys("abcdef", "missing")
     made.tick(free)
     assert sorted(Counter(given).values()) == on_each
+    assert made.sharing == 2
     list(made.jobs.values())[1].over = True
     made.tick(free)
     assert given[-1] == given[1], "the one that has room again"
