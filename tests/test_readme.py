@@ -125,6 +125,24 @@ def test_the_table_of_ratios_is_the_committed_reports():
     )
 
 
+def test_what_is_said_of_the_digit_is_the_committed_reports():
+    said = " ".join(README.split())
+    folder, name = ROOT / "results" / "evidence_digit" / "tables", "digits-appearance"
+    for question, arm, versus, verdict, words in (
+        ("loss", "L1", "MSE", "worse", "L1 is {} points worse than the squared error"),
+        ("target_normalisation", "per channel", "raw", "worse", "normalised targets {} worse than raw ones"),
+        ("pretrain_dataset", "K400", "SSV2", "worse", "still digits {} worse to pre-train on"),
+        ("data_size", "quarter, same steps", "all videos", "not", "A quarter of the videos for as many steps, -{},"),
+        ("decoder_depth", "depth 4", "depth 1", "not", "a decoder of four blocks, -{}, are not told apart"),
+    ):
+        table = pd.read_csv(folder / f"{question}-{name}.csv").set_index("arm")
+        compared, sign = (arm, -1) if pd.isna(table.loc[versus, "vs_baseline"]) else (versus, 1)
+        row = table.loc[compared]
+        expected = {"worse": "worse" if sign < 0 else "better", "not": "not distinguishable"}[verdict]
+        assert row["vs_baseline_verdict"].startswith(expected)
+        assert words.format(f"{sign * row['vs_baseline']:.1f} ± {row['vs_baseline_half_width']:.1f}") in said
+
+
 def test_what_is_said_of_contrastive_pretraining_is_the_committed_reports():
     tables = ROOT / "results" / "evidence_methods" / "tables"
     motion, appearance = (
