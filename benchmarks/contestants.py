@@ -118,7 +118,7 @@ def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: t
         from vmae.train.setup import arranged
 
         asked = dict(zip(("attention", "share_mask_tokens"), (attention, sharing), strict=True))
-        arranged(model, RuntimeConfig(**{field: words[0] for field, words in asked.items() if words}))
+        arranged(model, RuntimeConfig(**{field: given[0] for field, given in asked.items() if given}))
     model.to(device).train()
     optimizer = make_optimizer(model, run.masked.optim)
     called = torch.compile(model) if "compiled" in words else model

@@ -21,8 +21,9 @@ app = typer.Typer(
     ),
     no_args_is_help=True,
 )
-UNUSED = ("shard", "bucket_mb", "checkpoint_every_s", "log_every_steps")  # one process, which keeps nothing
-UNUSED_BY_LOADER = ("micro_batch_size", "compile", "attention", "recompute")
+# One process, which keeps nothing and times the parts of a step.
+UNUSED = ("shard", "bucket_mb", "cuda_graphs", "checkpoint_every_s", "log_every_steps")
+UNUSED_BY_LOADER = ("micro_batch_size", "compile", "attention", "share_mask_tokens", "recompute")
 RunDirectory = Annotated[Path | None, typer.Option("--run", help="A pre-training's run directory, instead of --model.")]
 Model = Annotated[str, typer.Option(help="vit_s, vit_b, vit_l or vit_h, with its decoder.")]
 SizePx = Annotated[int, typer.Option(min=1, help="Height and width of the 16-frame clips.")]
