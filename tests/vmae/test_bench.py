@@ -85,7 +85,13 @@ def test_micro_batches_are_taken_as_set_and_change_no_gradient(recipe, monkeypat
 
 @pytest.mark.parametrize(
     ("command", "setting"),
-    [("model", "shard=true"), ("model", "bucket_mb=10"), ("model", "cuda_graphs=true"), ("loader", "share_mask_tokens=true")],
+    [
+        ("model", "shard=true"),
+        ("model", "bucket_mb=10"),
+        ("model", "cuda_graphs=true"),
+        ("loader", "compile=true"),
+        ("loader", "share_mask_tokens=true"),
+    ],
 )
 def test_a_setting_that_is_not_measured_is_refused(command, setting):
     words = [command, "--set", setting] + ([] if command == "model" else ["--run", "nowhere"])
