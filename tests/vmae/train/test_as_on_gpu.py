@@ -73,9 +73,11 @@ def on_cuda(model):
     ],
 )
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_loss_is_on_the_device_in_fp32_and_nothing_waits_for_it(recipe, request, given, precision):
+@pytest.mark.parametrize("sharing", [None, True])
+def test_a_loss_is_on_the_device_in_fp32_and_nothing_waits_for_it(recipe, request, given, precision, sharing):
     run = recipe.replace({f"pretrain.{key}": value for key, value in given.items()}).runs()[0]
     model, (clips, hidden) = VideoMAE(run), noise(run)
+    model.decoder.blocks[0].sharing = sharing
     request.getfixturevalue("as_on_gpu")
     clips, hidden = (torch.empty(x.shape, dtype=x.dtype, device=CUDA) for x in (clips, hidden))
     kept = None if run.masked.decoder_mask.kind == "none" else hidden

@@ -91,10 +91,13 @@ def test_blocks_made_anew_are_the_same(step):
 
 
 @cuda_only
-@pytest.mark.parametrize("kind", ["tube", "random", "frame", "block"])
-def test_no_step_waits_for_the_device(recipe, kind):
+@pytest.mark.parametrize(
+    ("kind", "sharing"), [("tube", None), ("random", None), ("frame", None), ("block", None), ("tube", True)]
+)
+def test_no_step_waits_for_the_device(recipe, kind, sharing):
     run = recipe.replace({"pretrain.mask.kind": kind, "pretrain.target": "normalised"}).runs()[0]
     model = VideoMAE(run).to(DEVICE)
+    arranged(model, RuntimeConfig(share_mask_tokens=sharing))
     optimizer = make_optimizer(model, run.masked.optim)
     clips, hidden = (tensor.to(DEVICE) for tensor in noise(run))
     torch.cuda.set_sync_debug_mode("error")
