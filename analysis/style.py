@@ -116,7 +116,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         figure.savefig(path, metadata=metadata, bbox_inches=box, **more)
     holds_pictures = any(ax.images for ax in figure.axes)
     mpl.pyplot.close(figure)
-    _write_smaller(paths[0], NUM_COLORS if not holds_pictures else None)
+    _write_smaller(paths[0], None if holds_pictures else NUM_COLORS)
     return paths
 
 

@@ -23,8 +23,12 @@ from vmae.train.setup import autocast
 Step = Callable[[], float]
 BASE = "transformers"
 ATTENTIONS = ("fused", "explicit")
-SHARING = {"shared": True, "unshared": False}
-WAYS = (*ATTENTIONS, *SHARING, "residual", "compiled", "graph")
+# Words of a contestant that are settings of the runtime.
+SETTINGS: dict[str, tuple[str, Any]] = {word: ("attention", word) for word in ATTENTIONS} | {
+    "shared": ("share_mask_tokens", True),
+    "unshared": ("share_mask_tokens", False),
+}
+WAYS = (*SETTINGS, "residual", "compiled", "graph")
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,11 @@ def make_step(name: str, run: PretrainRun, data: Data, precision: str, device: t
     if words[0] == "vmae":
         model = VideoMAE(_in_bf16_throughout(run) if "residual" in words else run)
         load_into(model, to_vmae(theirs.state_dict(), "huggingface", run.grid.tubelet_frames), min_share=1.0)
-    attention = [word for word in words if word in ATTENTIONS]
-    sharing = [SHARING[word] for word in words if word in SHARING]
-    if attention or sharing:
+    if asked := dict(SETTINGS[word] for word in words if word in SETTINGS):
         from vmae.runtime import RuntimeConfig  # earlier checkouts, measured without this and without graphs, have neither
         from vmae.train.setup import arranged
 
-        asked = dict(zip(("attention", "share_mask_tokens"), (attention, sharing), strict=True))
-        arranged(model, RuntimeConfig(**{field: given[0] for field, given in asked.items() if given}))
+        arranged(model, RuntimeConfig(**asked))
     model.to(device).train()
     optimizer = make_optimizer(model, run.masked.optim)
     called = torch.compile(model) if "compiled" in words else model

@@ -244,8 +244,9 @@ def main() -> None:
         nargs="+",
         default=[],
         metavar="WORDS",
-        help=f"ours in other ways too, each of the words {', '.join(ATTENTIONS)} (runtime.attention), residual (precision "
-        f"bf16_residual), compiled, graph (a CUDA graph): --also fused 'residual compiled graph'",
+        help=f"ours in other ways too, each of the words {', '.join(ATTENTIONS)} (runtime.attention), shared, unshared "
+        f"(runtime.share_mask_tokens), residual (precision bf16_residual), compiled, graph (a CUDA graph): "
+        f"--also fused 'residual compiled graph'",
     )
     parser.add_argument("--no-memory", action="store_true", help="skip the memory columns")
     parser.add_argument("--profile", action="store_true", help="operators of one step of the first size and precision")

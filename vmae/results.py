@@ -46,15 +46,16 @@ class Result:
     provenance: dict[str, Any]
 
     @property
-    def device_s(self) -> float | None:
-        """Seconds of GPUs or processes that training or evaluation took over all ranks, restarts included; None: not known.
+    def spent_s(self) -> float | None:
+        """Seconds that training or evaluation took, restarts included; None: not known."""
+        return self.compute.get("train_s", self.compute.get("evaluate_s"))
 
-        Of a GPU that jobs share each has its part.
-        """
-        seconds = self.compute.get("train_s", self.compute.get("evaluate_s"))
-        if seconds is None:
+    @property
+    def device_s(self) -> float | None:
+        """`spent_s` of GPUs or processes, over all ranks; of a GPU that jobs share each has its part."""
+        if self.spent_s is None:
             return None
-        return float(seconds) * int(self.provenance.get("num_ranks", 1)) / int(self.provenance.get("num_sharing_gpu", 1))
+        return float(self.spent_s) * int(self.provenance.get("num_ranks", 1)) / int(self.provenance.get("num_sharing_gpu", 1))
 
 
 class MetricsLog:

@@ -74,7 +74,7 @@ def _row(id_: str, name: str, run: Run, seen: Look, store: Store) -> Row:
         assert result is not None
         values |= {"step": result.compute.get("num_steps"), "num_restarts": result.compute.get("num_restarts", 0)}
         values["reason"] = str(result.metrics.get("reason", ""))
-        spent_s = result.compute.get("train_s", result.compute.get("evaluate_s"))
+        spent_s = result.spent_s
         values["gpu_hours"] = None if spent_s is None and num_gpus else (spent_s or 0.0) * num_gpus / 3600
         return Row(**values)
     if job is not None:

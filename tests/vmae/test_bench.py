@@ -89,6 +89,7 @@ def test_micro_batches_are_taken_as_set_and_change_no_gradient(recipe, monkeypat
         ("model", "shard=true"),
         ("model", "bucket_mb=10"),
         ("model", "cuda_graphs=true"),
+        ("loader", "micro_batch_size=4"),
         ("loader", "compile=true"),
         ("loader", "share_mask_tokens=true"),
     ],

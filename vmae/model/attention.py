@@ -62,7 +62,7 @@ class ByGroups(torch.autograd.Function):
         q, k, v = (x.reshape(-1, *x.shape[2:]) for x in (q * _scale(q), k, v))
         out = torch.empty_like(q)
         buffer = _buffer(q, k)
-        for heads in _groups(q, buffer):
+        for heads in groups(len(q), len(buffer)):
             weights = buffer[: heads.stop - heads.start]
             _weigh(q[heads], k[heads], weights)
             torch.bmm(weights, v[heads], out=out[heads])
@@ -78,7 +78,7 @@ class ByGroups(torch.autograd.Function):
         grad = grad.reshape(q.shape)
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         first, second = _buffer(q, k), _buffer(q, k) if kept is None else kept
-        for heads in _groups(q, first):
+        for heads in groups(len(q), len(first)):
             scores, weights = (x[: heads.stop - heads.start] for x in (first, second))
             if kept is None:
                 _weigh(q[heads], k[heads], weights)
@@ -96,15 +96,19 @@ def _scale(q: Tensor) -> float:
 
 def _buffer(q: Tensor, k: Tensor) -> Tensor:
     """Return room for the scores [heads, K, L] of one group, of q [all heads, K, E] and k [all heads, L, E]."""
-    num_heads, num_queries = q.shape[:2]
-    size = SCORES_BYTES // (num_queries * k.shape[1] * q.element_size())
-    return q.new_empty(max(1, min(num_heads, size)), num_queries, k.shape[1])
+    return q.new_empty(heads_in_cache(q, k), q.shape[1], k.shape[1])
 
 
-def _groups(q: Tensor, buffer: Tensor) -> Iterator[slice]:
-    """Yield slices of the heads of `q`, at most as many as `buffer` has room for."""
-    for first in range(0, len(q), len(buffer)):
-        yield slice(first, min(first + len(buffer), len(q)))
+def heads_in_cache(q: Tensor, k: Tensor) -> int:
+    """Return how many heads' scores are SCORES_BYTES at most, of q [all heads, K, E] and k [all heads, L, E]; at least 1."""
+    size = SCORES_BYTES // (q.shape[1] * k.shape[1] * q.element_size())
+    return max(1, min(len(q), size))
+
+
+def groups(num_heads: int, size: int) -> Iterator[slice]:
+    """Yield slices of all heads, of `size` at most."""
+    for first in range(0, num_heads, size):
+        yield slice(first, min(first + size, num_heads))
 
 
 def _weigh(q: Tensor, k: Tensor, out: Tensor) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vmae.model.attention import SCORES_BYTES, mix
+from vmae.model.attention import groups, heads_in_cache, mix
 from vmae.model.cubes import take
 
 # From where on it is faster (docs/performance.md): what is made once costs as much for few clips; small models wait for the many
@@ -126,11 +126,8 @@ class OfMaskTokens(torch.autograd.Function):
 
 
 def _groups(q: Tensor) -> Iterator[slice]:
-    """Yield slices of the heads of q [H, N, E] whose scores are SCORES_BYTES at most, on a GPU all at once."""
-    num_heads, n, _ = q.shape
-    size = max(1, SCORES_BYTES // (n * n * q.element_size())) if q.device.type == "cpu" else num_heads
-    for first in range(0, num_heads, size):
-        yield slice(first, min(first + size, num_heads))
+    """Return slices of the heads of q [H, N, E] whose scores stay in a CPU's cache, on a GPU all at once."""
+    return groups(len(q), heads_in_cache(q, q) if q.device.type == "cpu" else len(q))
 
 
 def _wide(x: Tensor) -> torch.dtype:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmae.grid import CubeGrid
-from vmae.model import shared
+from vmae.model import attention, shared
 from vmae.model.attention import mix
 from vmae.model.autoencoder import Decoder, VideoMAE
 from vmae.model.blocks import make_blocks
@@ -55,7 +55,7 @@ def test_sharing_is_the_decoder(num_clips, num_hidden, depth, visible_too, posit
     made, split = decoder(depth, positions), fixed_split(masks(num_clips, num_hidden, seed), num_hidden)
     expected = predictions_and_gradients(made, split, False, visible_too)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared, "SCORES_BYTES", heads_per_group * 8 * GRID.num_cubes**2)
+        patch.setattr(attention, "SCORES_BYTES", heads_per_group * 8 * GRID.num_cubes**2)
         found = predictions_and_gradients(made, split, True, visible_too)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
