@@ -61,9 +61,10 @@ def scene(count: int = 40, height: int = 48, width: int = 64, seed: int = 0) -> 
     return np.clip(frames + rng.normal(0, 4, frames.shape), 0, 255).astype(np.uint8)
 
 
-def write_video(path: Path, frames: np.ndarray, codec: str, options: dict[str, str]) -> Path:
+def write_video(path: Path, frames: np.ndarray, codec: str, options: dict[str, str], title: str = "") -> Path:
     """A video at `path` as `codec` makes it."""
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         stream.options = options

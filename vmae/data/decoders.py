@@ -37,6 +37,15 @@ def check_count(path: Path | str, count: int, promised: int) -> None:
         raise DataError(f"{path}: {count} of {promised} frames can be decoded; the file is damaged")
 
 
+def open_video(path: Path | str) -> "InputContainer":
+    """Open a file with PyAV; a title that is not UTF-8 is no failure (as from PyAV 19 on, which no longer takes the argument)."""
+    import av
+
+    lenient: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    container: InputContainer = av.open(str(path), **lenient)
+    return container
+
+
 def video_stream(path: Path | str, container: "InputContainer") -> "VideoStream":
     """Return the first video stream of an open file, to be decoded by one thread; DataError if there is none."""
     if not container.streams.video:
@@ -123,9 +132,7 @@ class DecordReader:
 
 
 def _check_decord_is_exact(path: Path) -> None:
-    import av
-
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with open_video(path) as container:
         codec, form = video_stream(path, container).codec_context.name, container.format.name
     if codec not in DECORD_CODECS or form not in DECORD_CONTAINERS:
         raise DataError(
@@ -194,11 +201,9 @@ class PyavReader:
             self._count = self._count_pictures()
 
     def _open(self) -> None:
-        import av
-
         if self._container is not None:
             self._container.close()
-        self._container = av.open(str(self._path), metadata_errors="ignore")
+        self._container = open_video(self._path)
         self._stream = video_stream(self._path, self._container)
         self._codec = self._stream.codec_context
 
@@ -300,7 +305,7 @@ class PyavReader:
 
     def _rgb(self, picture: "VideoFrame") -> np.ndarray:
         image: np.ndarray = self._reformatter.reformat(picture, format="rgb24").to_ndarray()
-        turns = round(getattr(picture, "rotation", 0) / 90) % 4
+        turns = round(picture.rotation / 90) % 4
         return np.rot90(image, turns) if turns else image
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from vmae.data.alone import alone
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.decoders import MAX_SIDE_PX, pictures_of, video_stream
+from vmae.data.decoders import MAX_SIDE_PX, open_video, pictures_of, video_stream
 from vmae.data.manifest import FACTS, Manifest, ancestors, beside, read_manifest
 from vmae.data.quarantine import Quarantined, read_quarantine, write_quarantine
 from vmae.data.video import backend_version, read_clips, resolve_backend
@@ -73,7 +73,7 @@ def examine(path: str, backend: str) -> dict[str, Any]:
     import av
 
     try:
-        with av.open(path, metadata_errors="ignore") as container:
+        with open_video(path) as container:
             stream = video_stream(path, container)
             width, height = stream.codec_context.width, stream.codec_context.height
             if max(width, height) > MAX_SIDE_PX:

@@ -20,7 +20,7 @@ import numpy as np
 
 from vmae.data.alone import alone_in, clear_away
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.decoders import pictures_of, video_stream
+from vmae.data.decoders import open_video, pictures_of, video_stream
 from vmae.data.made import Made, begin, finish, source_of
 from vmae.data.manifest import About, Manifest, VideoRow, beside, read_manifest
 from vmae.data.pack import short_side
@@ -224,10 +224,11 @@ def _pictures(source: Path) -> Generator[tuple[av.VideoFrame, Fraction]]:
     """Yield a video's pictures, upright, with its rate; a failure to read is a DataError, so none is taken for one to write."""
     count = 0
     try:
-        with av.open(str(source), metadata_errors="ignore") as container:
+        with open_video(source) as container:
             stream = video_stream(source, container)
             for picture in pictures_of(source, container, stream):
-                yield _upright(picture), stream.average_rate or Fraction(25)
+                rate = stream.average_rate or Fraction(25)  # from PyAV 19 on a rational of its own
+                yield _upright(picture), Fraction(rate.numerator, rate.denominator)
                 count += 1
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{source}: cannot be decoded: {error.strerror}") from None
@@ -237,7 +238,7 @@ def _pictures(source: Path) -> Generator[tuple[av.VideoFrame, Fraction]]:
 
 def _upright(picture: av.VideoFrame) -> av.VideoFrame:
     """Return a picture as readers show it: phones store it lying, with a note how to turn it that the new file does not have."""
-    turns = round(getattr(picture, "rotation", 0) / 90) % 4
+    turns = round(picture.rotation / 90) % 4
     if not turns:
         return picture
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture.to_ndarray(format="rgb24"), turns)), format="rgb24")

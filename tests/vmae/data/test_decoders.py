@@ -14,6 +14,7 @@ from miniatures import command, scene, write_video
 
 from vmae.data.decoders import READERS, PyavReader
 from vmae.data.manifest import VideoRow, write_manifest
+from vmae.data.scan import examine
 from vmae.data.video import (
     OwnDecoder,
     available_backends,
@@ -179,6 +180,17 @@ def test_a_file_that_decord_cannot_read_is_read_by_pyav(tmp_path):
     with pytest.raises(DataError, match=r"av1\.mkv"):
         read_video(path, "decord")
     np.testing.assert_array_equal(read_video(path, resolve_backend("auto")), in_order(path))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_a_title_that_is_not_utf_8_is_no_failure(tmp_path, ending, backend):
+    path = write_video(tmp_path / f"a.{ending}", scene(12), "libx264", {}, title="Judo - le#on 1")
+    frames = read_video(path, "pyav")
+    path.write_bytes(path.read_bytes().replace(b"le#on", "le\u00e7on".encode("latin-1")))
+    if "pyav" in backend or ending == "mp4":  # decord is not used for mkv
+        np.testing.assert_array_equal(read_video(path, backend), frames)
+    assert examine(str(path), "pyav")["frames"] == 12
 
 
 def test_the_first_decoders_reason_is_given_if_none_can_read(tmp_path):
