@@ -16,8 +16,8 @@ from vmae.sections import DecoderConfig
 GRID = CubeGrid(num_frames=4, size_px=48, tubelet_frames=2, patch_px=16)  # 18 positions
 
 
-def decoder(depth=2, positions="sincos_1d", width=12):
-    torch.manual_seed(0)
+def decoder(depth=2, positions="sincos_1d", width=12, seed=0):
+    torch.manual_seed(seed)
     made = Decoder(GRID, 8, DecoderConfig(width=width, depth=depth, num_heads=3, positions=positions), 5, "fp32")
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -97,12 +97,16 @@ def test_a_score_far_above_those_that_a_clip_has(gap):
 
 
 def test_in_bf16_it_is_as_near_to_the_truth():
-    made, split = decoder(width=48), fixed_split(masks(8, 15), 15)
-    exact = predictions_and_gradients(made, split, False)
-    made.float()
-    found, expected = (predictions_and_gradients(made, split, sharing, dtype=torch.bfloat16) for sharing in (True, False))
-    for truth, ours, theirs in zip(exact, found, expected, strict=True):
-        assert (ours - truth).norm() <= 1.5 * (theirs - truth).norm()
+    """Over weights, masks, outputs and gradients together: what one of them is off by is chance, and another on another CPU."""
+    squares = torch.zeros(2)
+    for seed in range(6):
+        made, split = decoder(width=48, seed=seed), fixed_split(masks(8, 15, seed), 15)
+        exact = predictions_and_gradients(made, split, False)
+        made.float()
+        for i, sharing in enumerate((True, False)):
+            found = predictions_and_gradients(made, split, sharing, dtype=torch.bfloat16)
+            squares[i] += sum((a - truth).norm() ** 2 / truth.norm() ** 2 for a, truth in zip(found, exact, strict=True))
+    assert squares[0] < 1.2**2 * squares[1]
 
 
 def test_padded_clips_are_computed_each_by_itself(recipe):
