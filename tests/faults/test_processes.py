@@ -3,9 +3,11 @@
 import json
 import multiprocessing
 import os
+import queue
 import random
 import signal
 import socket
+import threading
 from functools import partial
 
 import pytest
@@ -149,3 +151,13 @@ def test_a_port_that_is_taken_is_passed_over(tmp_path):
         where = json.loads((tmp_path / "rendezvous.json").read_text())
     assert where["port"] != first
     assert store.get("here") == b"yes"
+
+
+def test_ranks_of_one_host_meet_though_its_name_leads_nowhere(tmp_path, monkeypatch):
+    """As in a container whose own name nobody resolves."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "nowhere.invalid")
+    file, met = tmp_path / "rendezvous.json", queue.Queue()
+    first = distributed._meet(0, 2, file)
+    threading.Thread(target=lambda: met.put(distributed._meet(1, 2, file)), daemon=True).start()
+    met.get(timeout=30).set("here", "yes")
+    assert first.get("here") == b"yes"

@@ -175,7 +175,8 @@ def _meet(rank: int, size: int, file: Path) -> Any:
         if time.monotonic() > deadline:
             raise RunDirError(f"rank 0 did not show up within {MEETING_S} s: {file} is not there or of another start")
         time.sleep(0.1)
-    return TCPStore(str(where["host"]), int(where["port"]), size, is_master=False)
+    host = "127.0.0.1" if where["host"] == socket.gethostname() else str(where["host"])  # a container's name may lead nowhere
+    return TCPStore(host, int(where["port"]), size, is_master=False)
 
 
 def _first_ephemeral_port() -> int:
