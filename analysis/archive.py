@@ -80,7 +80,7 @@ def _what_was_learned(log: Path) -> bytes:
 def _first_clip(file: Path) -> bytes:
     clips, kept = read_reconstruction(file), io.BytesIO()
     first = {name: values[:1] if values.ndim else values for name, values in clips.items()}
-    np.savez_compressed(kept, allow_pickle=False, **first)
+    np.savez_compressed(kept, **first)  # type: ignore[arg-type]  # before numpy 2.1 allow_pickle would be one more array
     return kept.getvalue()
 
 

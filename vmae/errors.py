@@ -75,9 +75,9 @@ def near(word: str, allowed: Iterable[str]) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of an error's words, or what kind it is where it has none."""
-    words = str(error).strip()
-    return words.splitlines()[0] if words else type(error).__name__
+    """Return the first line of an error's words, with the next one where it announces that, or its kind if it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def some(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from vmae.data.decoders import READERS, Reader
-from vmae.errors import DataError, near
+from vmae.errors import DataError, near, reason_of
 
 PACKAGES = {"pyav": "av", "decord": "decord", "torchcodec": "torchcodec"}
 Choose = Callable[[int], np.ndarray]
@@ -219,5 +219,4 @@ def _stat(path: Path) -> tuple[int, int]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return DataError(f"{path}: cannot be decoded: {reason}")
+    return DataError(f"{path}: cannot be decoded: {reason_of(error)}")

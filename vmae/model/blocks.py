@@ -50,7 +50,7 @@ class Block(TimmBlock):  # type: ignore[misc]
             mixed = attend(self.attn, self.norm1(x), attn_mask, num_skipped, self.kernel)
         else:
             seen = x[:, : x.shape[1] - tokens.asked.shape[1]]
-            normalised = tokens._replace(values=self.norm1(tokens.values))
+            normalised = MaskTokens(self.norm1(tokens.values), tokens.asked)
             mixed = attend_sharing(self.attn, self.norm1(seen), normalised, num_skipped)
         x = x[:, num_skipped:] + _scaled(mixed, path_scales, 0)
         return x + _scaled(self.mlp(self.norm2(x)), path_scales, 1)

@@ -177,7 +177,7 @@ def save_reconstruction(path: Path, model: VideoMAE, batch: Heldout, config: Pre
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **content)
+            np.savez_compressed(file, **content)  # type: ignore[arg-type]  # before numpy 2.1 allow_pickle would be one more array
 
     write_atomic(path, write, make_folder=False)
 

@@ -10,7 +10,7 @@ import torch
 from helpers import ROOT, clean_environment, noise
 from torch._dynamo.exc import TorchDynamoException
 
-from vmae.errors import ConfigError
+from vmae.errors import ConfigError, reason_of
 from vmae.model.autoencoder import VideoMAE
 from vmae.runtime import RuntimeConfig
 from vmae.train.setup import arranged, naming_memory
@@ -111,6 +111,22 @@ loss = arranged(model, RuntimeConfig(compile=True, data_root=sys.argv[1]))(torch
 loss.backward()
 print(float(loss), counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"])
 """
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (
+            "backend='inductor' raised:\nNo module named 'setuptools'\n\nSet TORCH_LOGS",
+            "backend='inductor' raised: No module named 'setuptools'",
+        ),
+        ("\n no space left \non device", "no space left"),
+        ("it ends:", "it ends:"),
+        ("", "OSError"),
+    ],
+)
+def test_a_reason_is_one_line_and_what_that_announces(words, reason):
+    assert reason_of(OSError(words)) == reason
 
 
 @pytest.mark.parametrize(("place", "kept"), [(None, False), ("torch", False), ("mine", True)])
