@@ -193,6 +193,13 @@ def test_a_title_that_is_not_utf_8_is_no_failure(tmp_path, ending, backend):
     assert examine(str(path), "pyav")["frames"] == 12
 
 
+def test_a_file_is_opened_as_pyav_19_wants_it(tmp_path, monkeypatch):
+    path, real = write_video(tmp_path / "a.mp4", scene(3), "libx264", {}), av.open
+    monkeypatch.setattr(av, "__version__", "19.0.2")
+    monkeypatch.setattr(av, "open", lambda file: real(file))
+    assert len(read_video(path, "pyav")) == examine(str(path), "pyav")["frames"] == 3
+
+
 def test_the_first_decoders_reason_is_given_if_none_can_read(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"no video")
