@@ -1,5 +1,6 @@
 """Shared: the tiny embedded set (made once), a recipe that trains on it in seconds, and a store."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,12 @@ def store(tmp_path) -> Store:
 @pytest.fixture(scope="session")
 def runtime(data_root) -> RuntimeConfig:
     return RuntimeConfig(device="cpu", num_threads=1, data_root=str(data_root), log_every_steps=1, checkpoint_every_s=1e9)
+
+
+@pytest.fixture
+def forked():
+    """Loader processes that are children of the test and have what it patched, as they are before Python 3.14."""
+    method = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("fork", force=True)
+    yield
+    multiprocessing.set_start_method(method, force=True)

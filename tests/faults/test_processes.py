@@ -39,6 +39,7 @@ def test_a_rank_that_is_shot_ends_the_other_and_the_next_start_reaches_the_same_
     assert_equal_runs(shot, whole)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_loader_process_that_is_shot_is_said_and_the_next_start_reaches_the_same_bits(recipe, tmp_path, runtime, monkeypatch):
     loading = runtime.model_copy(update={"checkpoint_every_s": 0.0, "num_workers": 2})
     whole, shot = (prepare(Store(tmp_path / name), recipe, runtime=loading) for name in ("whole", "shot"))

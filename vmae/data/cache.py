@@ -25,7 +25,7 @@ class Cache:
     `late` are those of them on which a decoder hung or died, which may go better another time: they belong into quarantine.
     """
 
-    frames: np.ndarray
+    frames: np.memmap
     bad: dict[int, str]
     late: frozenset[int] = frozenset()
 

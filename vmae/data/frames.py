@@ -6,7 +6,7 @@ mp4 costs more than training on it. Packed frames are resized, so a data set of 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -84,6 +84,13 @@ class CachedFrames:
         self.frames, self.paths = cache.frames, list(paths)
         self.bad: Mapping[int, str] = cache.bad
         self.late = cache.late
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Name the map's file: a loader process that is not forked (Python 3.14's default) opens it, and is not sent it."""
+        return self.__dict__ | {"frames": self.frames.filename}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"frames": np.load(state["frames"], mmap_mode="r")}
 
     @property
     def equal_frames(self) -> int:

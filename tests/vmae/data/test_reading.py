@@ -1,6 +1,7 @@
 """Reading: exactly the frames asked for, from either backend or the cache; bad files and lists say what is wrong."""
 
 import multiprocessing
+import pickle
 import threading
 import time
 
@@ -178,6 +179,14 @@ def test_the_cache_is_direct_decoding(listed, tmp_path):
         clips = source.read(4, lambda length, lengths=lengths: lengths.append(length) or wanted)
         np.testing.assert_array_equal(clips, at_once)
         assert set(lengths) == {20}
+
+
+def test_a_copy_in_another_process_opens_the_cache_and_is_not_sent_it(listed, tmp_path):
+    source = open_frames(listed, "train", cache_dir=tmp_path / "cache", num_workers=1)
+    sent = pickle.dumps(source)
+    wanted = [0, 3, 4], np.tile(np.arange(20), (3, 1))
+    assert len(sent) < source.gather(*wanted).nbytes / 10
+    np.testing.assert_array_equal(pickle.loads(sent).gather(*wanted), source.gather(*wanted))
 
 
 def test_an_edited_video_is_decoded_again(listed, tmp_path):

@@ -63,6 +63,7 @@ def pretrain_list(place, recipe):
     return manifest_file(Path(place.data_root), data.size, data.seed, DOMAINS["moving"][0], "moving")
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_the_run_is_the_one_without_the_video(recipe, store, place, tmp_path, monkeypatch, num_workers):
     place = place.model_copy(update={"num_workers": num_workers})
