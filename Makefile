@@ -2,6 +2,7 @@
 # make test   the tests that need no GPU, no SLURM and no database; .ci/run runs those and the slow ones
 # make faults 1,000 faults over a sweep of 60 runs: some ten minutes;   make figures   every report of results/ from its runs.zip
 # make gpu    the tests that need a CUDA device, and none else
+# with another Python: make test PYTHON=python3.13 VENV=.venv-3.13
 # make lint   ruff and mypy;   make clean   caches and the environment; runs/, data/ and reports/ stay
 PYTHON ?= python3
 VENV ?= .venv
