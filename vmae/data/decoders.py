@@ -55,6 +55,11 @@ def video_stream(path: Path | str, container: "InputContainer") -> "VideoStream"
     return stream
 
 
+def quarter_turns(picture: "VideoFrame") -> int:
+    """Return how often a picture that is stored lying is turned, 0 to 3, as np.rot90 counts."""
+    return round(picture.rotation / 90) % 4
+
+
 def pictures_of(path: Path | str, container: "InputContainer", stream: "VideoStream") -> Iterator["VideoFrame"]:
     """Yield a video's pictures from first to last; DataError at the end if clearly fewer came than the file says it shows."""
     count = num_shown = num_hidden = 0
@@ -305,7 +310,7 @@ class PyavReader:
 
     def _rgb(self, picture: "VideoFrame") -> np.ndarray:
         image: np.ndarray = self._reformatter.reformat(picture, format="rgb24").to_ndarray()
-        turns = round(picture.rotation / 90) % 4
+        turns = quarter_turns(picture)
         return np.rot90(image, turns) if turns else image
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from vmae.data.alone import alone_in, clear_away
 from vmae.data.deadline import Blamed, DeadlinePool
-from vmae.data.decoders import open_video, pictures_of, video_stream
+from vmae.data.decoders import open_video, pictures_of, quarter_turns, video_stream
 from vmae.data.made import Made, begin, finish, source_of
 from vmae.data.manifest import About, Manifest, VideoRow, beside, read_manifest
 from vmae.data.pack import short_side
@@ -238,7 +238,7 @@ def _pictures(source: Path) -> Generator[tuple[av.VideoFrame, Fraction]]:
 
 def _upright(picture: av.VideoFrame) -> av.VideoFrame:
     """Return a picture as readers show it: phones store it lying, with a note how to turn it that the new file does not have."""
-    turns = round(picture.rotation / 90) % 4
+    turns = quarter_turns(picture)
     if not turns:
         return picture
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture.to_ndarray(format="rgb24"), turns)), format="rgb24")
