@@ -40,4 +40,5 @@ class Declaration:
             for dataset, recipe in at.recipes.items()
             if at.stands_for[dataset] in (self.datasets or DATASETS)
         }
-        return Sweep(name, self.doc, self.ablations, asked, self.seeds or at.seeds, at.stands_for, preset, self.spread)
+        places = {dataset: at.stands_for[dataset] for dataset in asked}
+        return Sweep(name, self.doc, self.ablations, asked, self.seeds or at.seeds, places, preset, self.spread)

@@ -125,6 +125,7 @@ class Sweep:
             raise ConfigError(f"sweep {self.name}: recipes is no {{data set as tables call it: Recipe}}")
         if not isinstance(self.seeds, Sequence) or not all(type(seed) is int for seed in self.seeds):
             raise ConfigError(f"sweep {self.name}: seeds = {self.seeds!r}; allowed: a tuple of integers, for example (0, 1, 2)")
+        check_places(f"sweep {self.name}", self.recipes, self.stands_for)
         names = [ablation.name for ablation in self.ablations]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ConfigError(f"sweep {self.name}: two ablations have one name: {twice[0]!r}")
@@ -276,6 +277,18 @@ def make_plan(sweep: Sweep, settings: Mapping[str, Any] | None = None) -> Plan:
         questions = [(ablation.name, arm, dataset) for dataset in recipes for ablation, arm in sweep.asked_on(dataset)]
         overruled = check_overrides(settings, sweep.recipes, questions, sweep.stands_for, sweep.seeds[0])
     return Plan(sweep, tuple(cells), runs, num_declared, parents, settings or {}, overruled)
+
+
+def check_places(what: str, recipes: Iterable[str], stands_for: Mapping[str, str]) -> None:
+    """Refuse places for data sets that are not there, and two data sets in one place: each would answer for the other."""
+    known = list(recipes)
+    if unknown := next((name for name in stands_for if name not in known), None):
+        raise ConfigError(f"{what}: stands_for has {unknown!r}, which is no data set of its recipes{near(unknown, known)}")
+    first: dict[str, str] = {}
+    for dataset in known:
+        place = stands_for.get(dataset, dataset)
+        if (other := first.setdefault(place, dataset)) != dataset:
+            raise ConfigError(f"{what}: {other!r} and {dataset!r} both stand for {place!r}; allowed: one data set in a place")
 
 
 def _check_doc(what: str, doc: str | None) -> None:

@@ -13,7 +13,7 @@ from vmae.config import EvaluateRun, Run
 from vmae.errors import ConfigError, near
 from vmae.identity import cell_id
 from vmae.recipe import Recipe
-from vmae.study import METRICS, Ablation
+from vmae.study import METRICS, Ablation, check_places
 
 SAMPLERS = ("tpe", "qmc", "grid", "cmaes")
 REPORTED = ("test", "val", "validation")  # lists that papers report on
@@ -90,6 +90,7 @@ class Search:
             return scale(preset)
         if preset != self.default:
             raise ConfigError(f"it has recipes of its own, so no preset {preset!r}; leave --preset out")
+        check_places("its recipes", self.recipes, self.stands_for)
         return Scale(self.recipes, self.stands_for)
 
     def _cells(self, preset: str) -> list[SearchedCell]:

@@ -99,5 +99,6 @@ def tuned_sweep(
         arms = (Arm("shared", won["shared"]), Arm("tuned", {**won["shared"], **won["tuned"]}))
         paper_name = at.stands_for.get(won["dataset"], won["dataset"])
         ablations.append(Ablation(f"tuning of {won['arm']}", text, "none", arms, "shared", (paper_name,)))
-    datasets = dict.fromkeys(won["dataset"] for won in winners)
-    return Sweep(name, doc, ablations, {d: at.recipes[d] for d in datasets}, seeds, at.stands_for, preset)
+    recipes = {won["dataset"]: at.recipes[won["dataset"]] for won in winners}
+    places = {dataset: at.stands_for[dataset] for dataset in recipes if dataset in at.stands_for}
+    return Sweep(name, doc, ablations, recipes, seeds, places, preset)

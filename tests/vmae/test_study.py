@@ -98,6 +98,15 @@ def test_a_careless_declaration_is_refused(arguments, words):
         ({"seeds": "01"}, "seeds = '01'"),
         ({"seeds": (0.5,)}, "seeds"),
         ({"spread": "poold"}, "Did you mean 'pooled'"),
+        ({"stands_for": {"D": "SSV2"}}, r"stands_for has 'D', which is no data set of its recipes\. (Did you mean|Allowed:) '?d"),
+        (
+            {"recipes": {"a": quick("motion"), "b": quick("motion")}, "stands_for": {"a": "SSV2", "b": "SSV2"}},
+            r"'a' and 'b' both stand for 'SSV2'; allowed: one data set in a place",
+        ),
+        (
+            {"recipes": {"SSV2": quick("motion"), "b": quick("motion")}, "stands_for": {"b": "SSV2"}},
+            r"'SSV2' and 'b' both stand for 'SSV2'",
+        ),
     ],
 )
 def test_a_careless_sweep_is_refused(arguments, words):
