@@ -32,6 +32,8 @@ def runs_of(summary: Mapping[str, Any]) -> list[str]:
 def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
     """Write the plans, searches and run records of `names` to a zip file; return how many runs it holds.
 
+    Of runs without a result it keeps why they ended, so that what failed is not told as missing.
+
     A search brings its winners' sweep with it, if that was submitted. Of held-out clips the file keeps what figures show, the
     first of each cell's first seed; of logs what was learned, losses and norms of gradients.
 
@@ -56,8 +58,8 @@ def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
             runs |= dict.fromkeys(runs_of(store.read_search(name)))
     runs |= dict.fromkeys(source for id_ in runs if (source := store.adopted(id_)))
     for place in map(store.own, runs):
-        finished = (place.result, place.metrics, place.predictions) if place.result.exists() else ()
-        records |= dict.fromkeys((place.config, place.adoption, *finished))
+        left = (place.result, place.metrics, place.predictions) if place.result.exists() else (place.stopped,)
+        records |= dict.fromkeys((place.config, place.adoption, *left))
     records |= dict.fromkeys(store.run(id_).reconstruction for id_ in pictured)
     write_atomic(file, lambda temporary: _write(store, names, sorted(records), temporary))
     return len(runs)

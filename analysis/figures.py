@@ -49,7 +49,8 @@ def _ratio(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Ma
     if (cells["state"] == "done").all():
         ax.set_title(f"{dataset} ({seeds_note(cells)})", fontsize=9)
     caption = f"Accuracy over the share of hidden cubes on {dataset}; {seeds_note(cells)}."
-    return figure, caption + (f" Right: the paper's numbers on {paper_name}, of another scale." if has_papers else "")
+    scale = "" if paper_name == dataset else ", of another scale"
+    return figure, caption + (f" Right: the paper's numbers on {paper_name}{scale}." if has_papers else "")
 
 
 def _forest(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) -> Made:
@@ -136,19 +137,21 @@ def _finetuning(study: Study, ablation: Mapping[str, Any], cells: pd.DataFrame) 
 def _floors(study: Study, cells: pd.DataFrame) -> Made:
     if "pretrain_loss_heldout" not in cells:
         return None
-    first = _pretrainings(study, cells[(cells["dataset"] == cells["dataset"].iloc[0]) & cells["mask.kind"].notna()])
-    if not first["pretrain_loss_heldout"].notna().any():
+    asked = _pretrainings(study, cells[cells["mask.kind"].notna()])
+    if not asked["pretrain_loss_heldout"].notna().any():
         return None
-    figure, ax = plt.subplots(**_sized(0.2 + 0.045 * len(first)))
-    plots.loss_vs_floors(ax, first)
+    figure, ax = plt.subplots(**_sized(0.2 + 0.045 * len(asked)))
+    plots.loss_vs_floors(ax, asked)
     return figure, "Held-out pre-training loss beside what trivial predictors reach under the same masks, of which the best is 1."
 
 
 def _pretrainings(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return one cell of each pre-training; where two are called alike, their arms name the ablation too."""
+    """Return one cell of each pre-training; arms name the data set where there are several, and the ablation if need be."""
     by_cell = study.replicates.drop_duplicates(GROUP).set_index(GROUP)["run.pretrain"]
     kept = cells.assign(pretrain=list(by_cell.loc[list(cells[GROUP].itertuples(index=False, name=None))]))
     kept = kept.drop_duplicates("pretrain")
+    if kept["dataset"].nunique() > 1:
+        kept = kept.assign(arm=kept["dataset"] + ": " + kept["arm"])
     is_double = kept.duplicated("arm", keep=False)
     return kept.assign(arm=kept["arm"].where(~is_double, kept["ablation"] + ": " + kept["arm"]))
 

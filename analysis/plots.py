@@ -147,6 +147,7 @@ def loss_vs_floors(ax: Axes, cells: pd.DataFrame) -> Axes:
 def pretraining_curves(ax: Axes, study: Study) -> Axes:
     """Draw the training loss of every finished pre-training; only curves of one mask can be compared with each other."""
     rows = study.replicates.dropna(subset=["run.pretrain", "mask.kind"]).drop_duplicates("run.pretrain")
+    rows = rows[rows["run.pretrain"].map(study.states) == "done"]
     looks = looks_of(rows["mask.kind"])
     for row in rows.to_dict("records"):
         curve = learning_curve(study.run_dir(row["run.pretrain"]))
@@ -159,7 +160,7 @@ def pretraining_curves(ax: Axes, study: Study) -> Axes:
     ax.set_xlabel("optimiser steps")
     ax.set_ylabel("training loss")
     _frame_after_the_drop(ax)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, ncols=1 if len(looks) <= 3 else 2)
     return ax
 
 

@@ -83,17 +83,18 @@ def draw_slices(summary: Mapping[str, Any], folder: Path) -> list[Path]:
 
     apply()
     frame, files = trials_frame(summary).dropna(subset=["value"]), []
+    several = frame["dataset"].nunique() > 1
     for path, part in summary["space"].items():
         figure, axes = plt.subplots(figsize=(WIDTH_IN, 0.65 * WIDTH_IN))
         seen: set[str] = set()  # kinds; the second arm of one is drawn hollow
-        for k, ((_, arm), rows) in enumerate(frame.groupby(["dataset", "arm"], sort=False)):
+        for k, ((dataset, arm), rows) in enumerate(frame.groupby(["dataset", "arm"], sort=False)):
             kind = str(arm).partition(" ")[0]
             look = dict(KINDS.get(kind, {"marker": "o"})) | {"color": sns.color_palette("colorblind")[k % 10]}
             look |= {"markerfacecolor": "none"} if kind in seen else {}
             seen.add(kind)
             look |= {} if len(summary["space"]) == 1 else {"linestyle": "none"}
             rows = rows.sort_values(path)
-            axes.plot(rows[path], rows["value"], label=str(arm), **look)
+            axes.plot(rows[path], rows["value"], label=f"{dataset}: {arm}" if several else str(arm), **look)
         axes.set(xlabel=path, ylabel=f"{summary['metric']} on {summary['split']}", xscale="log" if part["log"] else "linear")
         axes.legend(fontsize=8)
         files += save(figure, folder / f"slice-{path.replace('.', '-')}")

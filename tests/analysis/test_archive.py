@@ -114,6 +114,18 @@ def test_what_is_not_there_is_named(finished, tmp_path):
         render(tmp_path / "other.zip", tmp_path / "out")
 
 
+def test_what_failed_is_not_told_as_missing(finished, tmp_path):
+    states = load_study(finished, "synthetic").plan["runs"]
+    failed = next(id_ for id_, run in states.items() if run["stage"] == "pretrain")
+    finished.run(failed).result.unlink()
+    finished.run(failed).stop("failed", "ConfigError: a reason")
+    study = load_study(finished, "synthetic")
+    assert study.states[failed] == "failed"
+    write_archive(finished, ["synthetic"], tmp_path / "a.zip")
+    with opened(tmp_path / "a.zip") as unpacked:
+        assert load_study(unpacked, "synthetic").states == study.states
+
+
 def test_what_an_unfinished_run_has_logged_stays_behind(finished, tmp_path):
     id_ = next(iter(load_study(finished, "synthetic").plan["runs"]))
     finished.run(id_).result.unlink()

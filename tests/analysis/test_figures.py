@@ -20,9 +20,11 @@ from analysis.style import KINDS
 from analysis.table import cell_table
 from benchmarks.synthetic_runs import finish, of_the_paper
 from sweeps import registry
+from sweeps.presets import quick
+from vmae.arms import Arm, PaperRow
 from vmae.errors import ResultsError
 from vmae.runs import Store
-from vmae.study import make_plan
+from vmae.study import Ablation, make_plan
 
 
 @pytest.fixture
@@ -170,6 +172,43 @@ def test_losses_stand_by_their_best_floor_and_each_pretraining_once(paper_study,
     assert min(marks) >= 1.0 - 1e-9
     points = sorted(x for line in ax.lines if line.get_label() in KINDS for x in line.get_xdata())
     assert points == pytest.approx(sorted(shown["pretrain_loss_heldout"] / [best_floor(c) for c in shown.to_dict("records")]))
+
+
+def test_losses_of_several_data_sets_name_theirs(store, monkeypatch):
+    masks = replace(made.sweep().ablations[0], datasets=())
+    still = quick("motion").replace({"pretrain.data.domain": "still"})
+    both = replace(made.sweep(ablations=(masks,)), recipes={"d": quick("motion"), "e": still})
+    made.finish(store, make_plan(both), lambda arm, seed: 50.0)
+    study = load_study(store, "synthetic")
+    drawn = {}
+    monkeypatch.setattr(plots, "loss_vs_floors", lambda _, shown: drawn.update(zip(shown["arm"], shown["pretrain"], strict=True)))
+    OF_STUDIES["loss-vs-floors"](study, cell_table(study))
+    assert {name.partition(": ")[0] for name in drawn} == {"d", "e"}
+    assert set(drawn.values()) == set(study.replicates[study.replicates["seed"] == 0]["run.pretrain"].dropna())
+
+
+def test_curves_are_of_finished_pretrainings(ax, store):
+    made.finish(store, make_plan(made.sweep()), lambda arm, seed: 50.0)
+    ids = load_study(store, "synthetic").replicates["run.pretrain"].dropna().unique()
+    plots.pretraining_curves(ax, load_study(store, "synthetic"))
+    num_lines = len(ax.lines)
+    store.run(ids[0]).result.unlink()
+    store.run(ids[0]).stop("failed", "a reason")
+    ax.clear()
+    plots.pretraining_curves(ax, load_study(store, "synthetic"))
+    assert len(ax.lines) == num_lines - 1
+
+
+@pytest.mark.parametrize(("stands_for", "words"), [({}, "on SSV2."), ({"d": "SSV2"}, "on SSV2, of another scale.")])
+def test_the_papers_own_data_set_is_not_called_another_scale(store, stands_for, words):
+    name = "d" if stands_for else "SSV2"
+    arms = tuple(Arm(f"tube {r:g}", {"pretrain.mask.ratio": r}, PaperRow("vmae.t1b", f"tube/{100 * r:g}")) for r in (0.75, 0.9))
+    masks = Ablation("masks", made.DOC, "Table 1b", arms, "tube 0.9")
+    asked = replace(made.sweep(ablations=(masks,)), recipes={name: quick("motion")}, stands_for=stands_for)
+    made.finish(store, make_plan(asked), lambda arm, seed: 50.0)
+    study = load_study(store, "synthetic")
+    _, caption = OF_TABLES["ratio"](study, study.ablation("masks"), cell_table(study))
+    assert caption.endswith(words)
 
 
 def test_names_of_points_cover_neither_points_nor_each_other(ax):
