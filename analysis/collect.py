@@ -165,8 +165,9 @@ def _row(
 
 
 def hours(result: Result) -> float | None:
-    """Return what a run took, in hours of GPUs or of processes, restarts included; None where it is not known."""
-    return None if result.device_s is None else result.device_s / 3600
+    """Return what a run took, in hours of GPUs, or else of cores, restarts included; None where it is not known."""
+    cores = 1 if "gpu" in result.provenance else int(result.provenance.get("torch_threads") or 1)
+    return None if result.device_s is None else cores * result.device_s / 3600
 
 
 def mask_kind(config: Mapping[str, Any]) -> str:

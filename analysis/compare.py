@@ -1,7 +1,8 @@
 """The statistics of an ablation: intervals over seeds, paired differences, paired tests over videos, many comparisons at once."""
 
 import functools
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,6 @@ from scipy import special  # not scipy.stats or scipy.optimize: importing them t
 CONFIDENCE = 0.95
 POWER = 0.8
 ALIKE = 0.2  # p of Bartlett's test from which spreads are pooled: at three seeds it sees little, so it is asked generously
-Z = float(special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER))  # standard errors that a normal test finds so often
 NUM_RESAMPLES = 10_000
 ROUNDING = 1e-9  # points; differences of accuracies that differ by less are equal
 
@@ -97,7 +97,9 @@ class Difference:
 
     Attributes:
         over: what the pairs are: "seeds", or "videos" where there is one seed, which says nothing about another seed.
-        detectable: the smallest true difference, in points, that this test would find at 5 % in four of five such experiments.
+        half_width: of its 95 % interval; None: none is known.
+        detectable: the smallest true difference, in points, that this test alone would find at 5 % in four of five such
+            experiments; None: not known.
         df: degrees of freedom of a test over seeds.
     """
 
@@ -116,16 +118,28 @@ class Difference:
 
     def verdict_at(self, p_value: float) -> str:
         """Return better, worse or not distinguishable, at 5 %, for a p value that may be corrected for its company."""
+        videos = " videos" if self.over == "videos" else ""
         if not p_value < 1 - CONFIDENCE:
-            return f"not distinguishable at n = {self.n}{' videos' if self.over == 'videos' else ''}"
-        return "better" if self.points > 0 else "worse"
+            return f"not distinguishable at n = {self.n}{videos}"
+        return ("better" if self.points > 0 else "worse") + (f" at n = {self.n}{videos}" if videos else "")
+
+    def detectable_among(self, num_comparisons: int) -> float | None:
+        """Return `detectable` for a verdict after Holm's correction for so many comparisons, of which only this one differs."""
+        if self.detectable is None:
+            return None
+        if self.over == "videos":
+            return self.detectable * _errors_apart(num_comparisons) / _errors_apart()
+        df = self.df or self.n - 1
+        return self.detectable * _noncentrality(df, num_comparisons) / _noncentrality(df)
 
 
-def over_seeds(arm: Sequence[float], baseline: Sequence[float], spread: Spread | None = None) -> Difference:
+def over_seeds(arm: Sequence[float], baseline: Sequence[float], spread: Spread | None = None, step: float = 0.0) -> Difference:
     """Return the difference arm - baseline of values paired by seed, with a two-sided t test.
 
     Args:
         spread: that of the whole experiment, instead of these pairs' own (the paired t test).
+        step: between two values that are possible, as 100 / n for a share of n videos. Pairs that differ by the same number of
+            steps agree by chance, so their deviation is not taken to be less than what rounding two values to steps gives.
 
     >>> over_seeds([3.0, 4.0, 5.0], [1.0, 2.5, 2.0]).verdict
     'better'
@@ -134,6 +148,7 @@ def over_seeds(arm: Sequence[float], baseline: Sequence[float], spread: Spread |
     n, points = len(gaps), float(gaps.mean())
     assert n >= 2, "there are two pairs or more"
     sd, df = (float(gaps.std(ddof=1)), n - 1) if spread is None else (2**0.5 * spread.sd, spread.df)
+    sd = max(sd, step / 6**0.5)
     error = sd / n**0.5
     if error < ROUNDING:
         p_value = 1.0 if abs(points) < ROUNDING else 0.0
@@ -141,6 +156,27 @@ def over_seeds(arm: Sequence[float], baseline: Sequence[float], spread: Spread |
         p_value = float(2 * special.stdtr(df, -abs(points) / error))
     half_width = float(special.stdtrit(df, (1 + CONFIDENCE) / 2) * error)
     return Difference(points, half_width, p_value, n, "seeds", detectable_over_seeds(sd, n, df), df)
+
+
+def over_signs(gaps: Sequence[float]) -> Difference:
+    """Return the mean of paired differences that take few values, with the exact test over all their signs, two-sided.
+
+    Nothing is asked of their distribution but that no difference would make either sign as likely; n pairs cannot give a p
+    below 2 / 2^n. There is no interval.
+
+    >>> over_signs([6.25, 0.0, 6.25, 0.0, 6.25, 6.25, 6.25, 0.0]).p_value
+    0.0625
+    """
+    values = np.asarray(gaps, dtype=float)
+    chances: Mapping[float, float] = {0.0: 1.0}  # of the sum, each sign being as likely
+    for value in values.tolist():
+        moved = defaultdict[float, float](float)
+        for total, chance in chances.items():
+            for signed in (total - value, total + value):
+                moved[round(signed, 6)] += chance / 2
+        chances = moved
+    p_value = min(1.0, sum(chance for total, chance in chances.items() if abs(total) >= abs(values.sum()) - 1e-6))
+    return Difference(float(values.mean()), None, p_value, len(values), "seeds")
 
 
 def over_videos(arm: Sequence[bool], baseline: Sequence[bool]) -> Difference:
@@ -188,7 +224,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def detectable_over_seeds(sd: float, n: int, df: int | None = None) -> float | None:
+def detectable_over_seeds(sd: float, n: int, df: int | None = None, num_comparisons: int = 1) -> float | None:
     """Return the true difference that a two-sided t test of pairs at 5 % finds with power 80 %; None for fewer than two pairs.
 
     It is sd / sqrt(n) times the noncentrality d at which a noncentral t of `df` degrees of freedom passes the test's threshold,
@@ -197,31 +233,42 @@ def detectable_over_seeds(sd: float, n: int, df: int | None = None) -> float | N
     Args:
         sd: standard deviation of the differences between paired seeds, in points.
         df: of `sd`; None: n - 1, the pairs' own.
+        num_comparisons: that Holm's rule corrects for, of which this is the only one that differs.
     """
-    return _noncentrality(df or n - 1) * float(sd) / n**0.5 if n >= 2 and np.isfinite(sd) else None
+    return _noncentrality(df or n - 1, num_comparisons) * float(sd) / n**0.5 if n >= 2 and np.isfinite(sd) else None
 
 
-def seeds_for(effect: float, detectable: float, n: int, df: int | None = None) -> int:
+def seeds_for(effect: float, detectable: float, n: int, df: int | None = None, num_comparisons: int = 1) -> int:
     """Return how many seeds would find a true difference of `effect` points, where `n`, with `df`, would find `detectable`.
+
+    Args:
+        num_comparisons: that Holm's rule corrects for, in `detectable` and in what is returned.
 
     >>> seeds_for(4.0, 4.0, 3)
     3
     """
     df = df or n - 1
-    sd = detectable * n**0.5 / _noncentrality(df)
-    seeds = max(2, int((Z * sd / abs(effect)) ** 2))  # a t test needs a few more than a normal one
-    while (detectable_over_seeds(sd, seeds, df // (n - 1) * (seeds - 1)) or 0.0) > abs(effect) * (1 + ROUNDING):
+    sd = detectable * n**0.5 / _noncentrality(df, num_comparisons)
+    seeds = max(2, int((_errors_apart(num_comparisons) * sd / abs(effect)) ** 2))  # a t test needs a few more than a normal one
+    limit = abs(effect) * (1 + ROUNDING)
+    while (detectable_over_seeds(sd, seeds, df // (n - 1) * (seeds - 1), num_comparisons) or 0.0) > limit:
         seeds += 1
     return seeds
 
 
+def _errors_apart(num_comparisons: int = 1) -> float:
+    """Return how many standard errors apart a normal test at 5 %, corrected for so many comparisons, finds with power 80 %."""
+    return float(special.ndtri(1 - (1 - CONFIDENCE) / 2 / num_comparisons) + special.ndtri(POWER))
+
+
 @functools.cache
-def _noncentrality(df: int) -> float:
+def _noncentrality(df: int, num_comparisons: int = 1) -> float:
     """Solve for d; power is a mean over the sample's deviation, for scipy's noncentral t is NaN at few degrees of freedom."""
     quantiles = (np.arange(20_000) + 0.5) / 20_000
-    limits = special.stdtrit(df, (1 + CONFIDENCE) / 2) * np.sqrt(special.chdtri(df, 1 - quantiles) / df)
+    threshold = special.stdtrit(df, 1 - (1 - CONFIDENCE) / 2 / num_comparisons)
+    limits = threshold * np.sqrt(special.chdtri(df, 1 - quantiles) / df)
 
-    low, high = 0.0, 1000.0
+    low, high = 0.0, 1000.0 * num_comparisons
     while high - low > ROUNDING:
         d = (low + high) / 2
         finds_more = np.mean(special.ndtr(d - limits) + special.ndtr(-limits - d)) > POWER
@@ -234,4 +281,4 @@ def detectable_over_videos(discordant_share: float, n: int) -> float:
 
     By the normal approximation: (z(97.5 %) + z(80 %)) sqrt(share of videos that one arm alone has right / n).
     """
-    return float(100 * Z * np.sqrt(discordant_share / n))
+    return float(100 * _errors_apart() * np.sqrt(discordant_share / n))

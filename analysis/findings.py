@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.claims import CLAIMS, Check, Claim
 from analysis.collect import Study
-from analysis.compare import Difference, holm, over_seeds, seeds_for
+from analysis.compare import Difference, holm, over_signs, seeds_for
 from analysis.formats import markdown
 from analysis.paper import lookup
 from analysis.table import difference, hidden_apart
@@ -17,11 +17,14 @@ from analysis.words import how_judged
 
 NOT_RUN = "not run"
 ONE_SEED = "one seed"  # of which a difference between best ratios has no error
+CALLED = {"better": "supported", "worse": "contradicted"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one comparison on one data set says of a claim: supported, contradicted, not distinguishable, one seed, not run.
+    """What one comparison on one data set says of a claim.
+
+    Supported or contradicted (by one seed, where videos are all that is paired), not distinguishable, one seed, not run.
 
     Attributes:
         to_settle: how many seeds would find a difference as large as the paper's, at the spread seen here.
@@ -49,9 +52,9 @@ def findings(study: Study) -> list[Finding]:
     judged: dict[str, list[Finding]] = {}
     for claim, check, dataset in asked:
         found, runs = compared[check, dataset]
-        finding = _judge(claim, check, dataset, found, runs, p_values[check, dataset])
+        finding = _judge(claim, check, dataset, found, runs, p_values[check, dataset], len(own))
         numbers = finding.numbers and finding.numbers + _apart(study, check, dataset)
-        finding = replace(finding, numbers=numbers, to_settle=_to_settle(study, check, dataset, found))
+        finding = replace(finding, numbers=numbers, to_settle=_to_settle(study, check, dataset, found, len(own)))
         judged.setdefault(claim.id, []).append(finding)
     return [finding for claim in CLAIMS for finding in judged.get(claim.id, [Finding(claim, None, "", unasked(claim))])]
 
@@ -158,17 +161,31 @@ def _compare_ratios(study: Study, check: Check, dataset: str) -> tuple[Differenc
         best.append(arms.loc[arms.groupby("seed")["evaluate.top1"].idxmax()].set_index("seed")["mask.ratio"] * 100)
     if len(best[0]) < 2:
         return None, tuple(runs)
-    return over_seeds(list(best[0]), list(best[1].loc[best[0].index])), tuple(runs)
+    return over_signs(list(best[0] - best[1].loc[best[0].index])), tuple(runs)
 
 
-def _judge(claim: Claim, check: Check, dataset: str, found: Difference | None, runs: tuple[str, ...], p_value: float) -> Finding:
+def _judge(
+    claim: Claim,
+    check: Check,
+    dataset: str,
+    found: Difference | None,
+    runs: tuple[str, ...],
+    p_value: float,
+    num_comparisons: int,
+) -> Finding:
     if found is None:
         return Finding(claim, check, dataset, ONE_SEED if runs else NOT_RUN, "", runs)
     verdict = found.verdict_at(p_value)
-    status = {"better": "supported", "worse": "contradicted"}.get(verdict, verdict)
+    status = CALLED.get(verdict.partition(" ")[0], verdict)
+    if status != verdict and found.over == "videos":
+        status += " by one seed"
     unit = " points of ratio" if check.kind == "lower ratio" else " points"
     half = f" ± {found.half_width:.1f}" if found.half_width is not None else ""
-    power = f"; {found.detectable:.1f} would be found" if found.detectable is not None else ""
+    detectable = found.detectable_among(num_comparisons)
+    if check.kind == "lower ratio":
+        power = f"; p = {found.p_value:.2g}, of so many seeds {2 ** (1 - found.n):.2g} at least"
+    else:
+        power = f"; {detectable:.1f} would be found" if detectable is not None else ""
     numbers = f"{found.points:+.1f}{half}{unit}, n = {found.n} {found.over}{power}"
     return Finding(claim, check, dataset, status, numbers, runs)
 
@@ -181,7 +198,7 @@ def _apart(study: Study, check: Check, dataset: str) -> str:
     return f"; {words}" if words else ""
 
 
-def _to_settle(study: Study, check: Check, dataset: str, found: Difference | None) -> str:
+def _to_settle(study: Study, check: Check, dataset: str, found: Difference | None, num_comparisons: int) -> str:
     """Return in words how many seeds a difference as large as the paper's would need here; "" where either is not known."""
     if found is None or check.kind != "better" or found.over != "seeds" or not found.detectable:
         return ""
@@ -190,5 +207,6 @@ def _to_settle(study: Study, check: Check, dataset: str, found: Difference | Non
     values = [value.value for value in theirs if value is not None and value.value is not None]
     if len(values) < 2 or values[0] == values[1]:
         return ""
-    effect = values[0] - values[1]
-    return f"{seeds_for(effect, found.detectable, found.n, found.df)} (for {effect:+.1f})"
+    effect, detectable = values[0] - values[1], found.detectable_among(num_comparisons)
+    assert detectable is not None
+    return f"{seeds_for(effect, detectable, found.n, found.df, num_comparisons)} (for {effect:+.1f})"

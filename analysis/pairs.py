@@ -47,8 +47,8 @@ def _compare(study: Study, ablation: str, dataset: str, arm: str, other: str) ->
     if over is not None and over.over == "seeds":  # not where an evaluation has no number
         yield (
             f"over {over.n} seeds: {over.points:+.2f} ± {over.half_width:.2f} points, {how_judged(study, dataset)}, "
-            f"p = {over.p_value:.3g}: {over.verdict}; a true difference of {over.detectable:.2f} would be found in "
-            f"{POWER:.0%} of such experiments"
+            f"p = {over.p_value:.3g}: {over.verdict}, this comparison alone; a true difference of {over.detectable:.2f} would "
+            f"be found in {POWER:.0%} of such experiments"
         )
     for pair in pairs.to_dict("records"):
         yield _over_videos(study, pair)

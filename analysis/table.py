@@ -115,10 +115,17 @@ def difference(study: Study, done: pd.DataFrame, other: pd.DataFrame, column: st
     if len(pairs) >= 2:
         spread = study.spread(str(done["dataset"].iloc[0]), column)
         shared = spread if spread and spread.is_shared else None
-        return over_seeds([pair[0] for pair in pairs], [pair[2] for pair in pairs], shared)
+        step = _step(pd.concat([done, other]), column)
+        return over_seeds([pair[0] for pair in pairs], [pair[2] for pair in pairs], shared, step)
     if len(pairs) == 1 and column == "evaluate.top1":
         return over_videos(*paired_predictions(study, pairs[0][1], pairs[0][3]))
     return None
+
+
+def _step(rows: pd.DataFrame, column: str) -> float:
+    """Return the points between two accuracies that evaluations can reach; 0 of another metric."""
+    is_scored = column.startswith("evaluate.") and is_accuracy(column) and _has(rows, "evaluate.num_scored")
+    return 100 / float(rows["evaluate.num_scored"].max()) if is_scored else 0.0
 
 
 def _values_of(done: pd.DataFrame, column: str) -> list[tuple[int, float, str]]:
@@ -202,17 +209,21 @@ def _versus(study: Study, asked: Mapping[str, Any], dataset: str, done: pd.DataF
                 f"vs_{label}_p": found.p_value,
                 f"vs_{label}_n": found.n,
                 f"vs_{label}_over": found.over,
+                f"vs_{label}_df": found.df,
                 f"vs_{label}_detectable": found.detectable,
             }
     return values
 
 
 def _correct(cells: pd.DataFrame, label: str) -> None:
-    """Add Holm's p values and the verdicts: the comparisons with one arm on one data set are one family."""
+    """Add Holm's p values, verdicts and what these would find: the comparisons with one arm on one data set are one family."""
     if f"vs_{label}_p" not in cells:
         return
     for _, part in cells.groupby(["ablation", "dataset"], sort=False):
         cells.loc[part.index, f"vs_{label}_p_holm"] = holm(list(part[f"vs_{label}_p"]))
+        made = part[part[f"vs_{label}_p"].notna()]
+        found = [_difference_of(cell, label).detectable_among(len(made)) for cell in made.to_dict("records")]
+        cells.loc[made.index, f"vs_{label}_detectable"] = found
     known = cells[f"vs_{label}_p"].notna()
     cells[f"vs_{label}_verdict"] = None
     cells.loc[known, f"vs_{label}_verdict"] = [_verdict(cell, label) for cell in cells[known].to_dict("records")]
@@ -220,9 +231,17 @@ def _correct(cells: pd.DataFrame, label: str) -> None:
 
 def _verdict(cell: Mapping[Any, Any], label: str) -> str:
     """Return the verdict on a cell's difference; only of accuracies is more known to be better."""
-    found = Difference(cell[f"vs_{label}"], None, 1.0, int(cell[f"vs_{label}_n"]), cell[f"vs_{label}_over"])
-    verdict = found.verdict_at(cell[f"vs_{label}_p_holm"])
-    return verdict if is_accuracy(cell["metric"]) else {"better": "higher", "worse": "lower"}.get(verdict, verdict)
+    verdict = _difference_of(cell, label).verdict_at(cell[f"vs_{label}_p_holm"])
+    return verdict if is_accuracy(cell["metric"]) else verdict.replace("better", "higher").replace("worse", "lower")
+
+
+def _difference_of(cell: Mapping[Any, Any], label: str) -> Difference:
+    """Return a cell's difference as it was compared."""
+    values = {name: cell[f"vs_{label}_{name}"] for name in ("half_width", "p", "n", "over", "detectable", "df")}
+    known = {name: None if value is None or value != value else value for name, value in values.items()}
+    df = None if known["df"] is None else int(known["df"])
+    points, detectable = cell[f"vs_{label}"], known["detectable"]
+    return Difference(points, known["half_width"], values["p"], int(values["n"]), values["over"], detectable, df)
 
 
 def _flag(study: Study, cells: pd.DataFrame) -> pd.DataFrame:

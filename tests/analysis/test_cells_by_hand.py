@@ -8,12 +8,14 @@ import pytest
 from replicates import QUESTIONS, replicate, study_of
 from scipy import stats
 
+from analysis.collect import hours
 from analysis.compare import pooled_spread
 from analysis.findings import findings, summary
 from analysis.formats import latex, results_table
 from analysis.table import cell_table
 from analysis.words import in_words
 from vmae.config import STAGES
+from vmae.results import Result
 
 
 @pytest.mark.parametrize("num_videos", [100, 480])
@@ -36,6 +38,20 @@ def test_what_an_interrupted_evaluation_took_is_not_known_of_that_seed_alone():
     assert cell["hours"] == pytest.approx(0.5 + 0.5 + 0.25)
     rows = [row | {"evaluate.hours": None} for row in rows]
     assert cell_table(study_of(rows)).iloc[0]["hours"] == pytest.approx(1.0), "known of no seed"
+
+
+@pytest.mark.parametrize(
+    ("provenance", "expected"),
+    [
+        ({"torch_threads": 1}, 1.0),
+        ({"torch_threads": 8}, 8.0),
+        ({"torch_threads": 8, "num_ranks": 2}, 16.0),
+        ({"torch_threads": 8, "gpu": "one"}, 1.0),
+        ({"torch_threads": 8, "gpu": "one", "num_ranks": 4, "num_sharing_gpu": 2}, 2.0),
+    ],
+)
+def test_hours_are_of_cores_where_there_is_no_gpu(provenance, expected):
+    assert hours(Result("r", "c", "pretrain", "done", {}, {"train_s": 3600.0}, provenance)) == expected
 
 
 def test_hours_apart_is_the_slowest_seed_by_the_fastest():

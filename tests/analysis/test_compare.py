@@ -1,5 +1,7 @@
 """The statistics against scipy and against simulation: the interval covers, the tests err as often as they say."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from analysis.compare import (
     estimate,
     holm,
     over_seeds,
+    over_signs,
     over_videos,
     seeds_for,
 )
@@ -136,7 +139,8 @@ def test_a_verdict_is_the_sign_where_p_is_below_5_percent(points, p_value, over,
     if p_value >= 0.05:
         assert found.verdict == f"not distinguishable at n = {n}" + (" videos" if over == "videos" else "")
     elif points:
-        assert found.verdict == ("better" if points > 0 else "worse")
+        of_videos = f" at n = {n} videos" if over == "videos" else ""
+        assert found.verdict == ("better" if points > 0 else "worse") + of_videos
     assert found.verdict_at(float("nan")).startswith("not distinguishable"), "a comparison that was not made"
     assert Difference(points, None, 0.0, n, over).verdict_at(1 - 0.95).startswith("not distinguishable"), "5 % itself"
 
@@ -218,6 +222,48 @@ def test_the_detectable_difference_has_80_percent_power(n, df):
     assert found == pytest.approx(0.8, abs=2e-4)
     assert detectable_over_seeds(3.0, n, df) == pytest.approx(3 * detectable_over_seeds(1.0, n, df))
     assert detectable_over_seeds(float("nan"), n, df) is None
+
+
+@pytest.mark.parametrize(("n", "num_comparisons"), [(2, 3), (3, 4), (5, 14), (8, 25)])
+def test_after_holms_correction_the_only_difference_is_found_four_times_of_five(n, num_comparisons):
+    rng, sd, rounds = np.random.default_rng(n), 2.0, 4000
+    truth = detectable_over_seeds(sd, n, None, num_comparisons)
+    alone = over_seeds(sd / 2**0.5 * np.r_[np.ones(n - 1), 1 - n] / (n / 2) ** 0.5, np.zeros(n))  # of deviation sd
+    assert alone.detectable_among(num_comparisons) == pytest.approx(truth)
+    gaps = rng.normal(0, sd, (rounds, num_comparisons, n))
+    gaps[:, 0] += truth
+    p_values = stats.ttest_1samp(gaps, 0, axis=2).pvalue
+    assert np.mean([holm(row)[0] < 0.05 for row in p_values]) == pytest.approx(0.8, abs=0.03)
+    assert detectable_over_seeds(sd, n) < truth
+
+
+def test_over_videos_too_the_only_difference_is_found_four_times_of_five():
+    n, share, num_comparisons = 3000, 0.3, 6
+    found = over_videos([True] * 450 + [False] * 450 + [True] * 2100, [False] * 450 + [True] * 450 + [True] * 2100)
+    truth = found.detectable_among(num_comparisons) / 100
+    draws = np.random.default_rng(1).multinomial(n, [(share + truth) / 2, (share - truth) / 2, 1 - share], size=1500)
+    told = [stats.binomtest(int(won), int(won + lost)).pvalue < 0.05 / num_comparisons for won, lost, _ in draws]
+    assert np.mean(told) == pytest.approx(0.8, abs=0.04)
+    assert Difference(1.0, None, 0.5, 3, "seeds").detectable_among(4) is None
+
+
+@given(st.lists(st.sampled_from([-6.25, 0.0, 6.25, 12.5, -37.5]), min_size=1, max_size=9))
+@settings(max_examples=40)
+def test_the_test_over_signs_counts_all_of_them(gaps):
+    found, sums = over_signs(gaps), [sum(s) for s in itertools.product(*((gap, -gap) for gap in gaps))]
+    assert found.p_value == pytest.approx(np.mean([abs(total) >= abs(sum(gaps)) - 1e-9 for total in sums]))
+    assert (found.points, found.half_width, found.n) == (pytest.approx(np.mean(gaps)), None, len(gaps))
+    assert found.p_value >= 2 ** (1 - len(gaps)) - 1e-12
+
+
+@pytest.mark.parametrize("num_videos", [48, 480])
+def test_arms_alike_are_told_apart_no_more_often_where_accuracies_are_shares_of_few_videos(num_videos):
+    """Two seeds of a share of few videos often give the same difference twice, of which a t test would be certain."""
+    rng, step, wrong = np.random.default_rng(num_videos), 100 / num_videos, 0
+    for values in np.round(rng.normal(60, 2, (1000, 6, 2)) / step) * step:
+        p_values = [over_seeds(arm, values[0], step=step).p_value for arm in values[1:]]
+        wrong += min(holm(p_values)) < 0.05
+    assert wrong / 1000 < 0.07
 
 
 @given(PAIRS)

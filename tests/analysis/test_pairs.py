@@ -47,7 +47,10 @@ def test_an_arm_without_runs_says_so(store):
 def test_two_seeds_are_enough_for_an_interval_and_one_is_not(store):
     made.finish(store, make_plan(made.sweep()), lambda arm, seed: None if (arm, seed) == ("scratch", 2) else LEVELS[arm] + seed)
     study = load_study(store, "synthetic")
-    assert any("over 2 seeds: +10.00 ± 0.00" in line for line in compare_arms(study, "tube 0.5", "scratch"))
+    (said,) = (line for line in compare_arms(study, "tube 0.5", "scratch") if " seeds: " in line)
+    assert said.startswith("  over 2 seeds: +10.00 ± ")
+    assert "this comparison alone" in said
+    assert "± 0.00" not in said, "two gaps of as many videos agree by chance"
     one_seed = replace(study, replicates=study.replicates[study.replicates["seed"] == 0])
     assert not any(" seeds: " in line for line in compare_arms(one_seed, "tube 0.5", "scratch"))
 

@@ -51,9 +51,9 @@ def paired(mine, other):
     """Return n, mean, half width and p of the paired t test over common seeds."""
     common = sorted(set(mine) & set(other))
     gaps = np.array([mine[seed] - other[seed] for seed in common])
-    error = stats.sem(gaps)
+    error = max(stats.sem(gaps), 100 / 480 / (6 * len(gaps)) ** 0.5)  # of 480 videos
     half = stats.t.ppf(0.975, len(gaps) - 1) * error
-    p_value = 2 * stats.t.sf(abs(gaps.mean()) / error, len(gaps) - 1) if error > 1e-9 else float(abs(gaps.mean()) < 1e-9)
+    p_value = 2 * stats.t.sf(abs(gaps.mean()) / error, len(gaps) - 1)
     return len(gaps), gaps.mean(), half, p_value
 
 
@@ -80,7 +80,7 @@ def test_a_table_is_what_its_replicates_say(found):
             for (arm, (n, points, half, p_value)), corrected in zip(tested.items(), holms, strict=True):
                 cell = by_name.loc[(question, arm)]
                 numbers = [cell[f"vs_{label}{part}"] for part in ("", "_half_width", "_p", "_p_holm", "_n", "_detectable")]
-                found_by_most = detectable_over_seeds(half / stats.t.ppf(0.975, n - 1) * n**0.5, n)
+                found_by_most = detectable_over_seeds(half / stats.t.ppf(0.975, n - 1) * n**0.5, n, None, len(tested))
                 assert numbers == pytest.approx([points, half, p_value, corrected, n, found_by_most], abs=1e-6)
                 assert cell[f"vs_{label}_over"] == "seeds"
                 if abs(corrected - 0.05) > 1e-9 and abs(points) > 1e-9:
@@ -137,7 +137,7 @@ def test_best_ratios_that_tie_count_as_the_first_declared():
     rows = [replicate("mask_ratio_by_sampling", arm, seed, "done", levels[arm][seed]) for arm in levels for seed in (0, 1)]
     (finding,) = (f for f in findings(study_of(rows)) if f.claim.id == "B24")
     # tube 0.5 and 0.5, random 0.75 and 0.5: -25 and 0 points of ratio.
-    assert finding.numbers.startswith("-12.5 ± 158.8 points of ratio, n = 2 seeds")
+    assert finding.numbers.startswith("-12.5 points of ratio, n = 2 seeds; p = 1, ")
 
 
 def test_a_best_ratio_is_not_known_where_one_ratio_has_no_number():
@@ -182,6 +182,31 @@ def test_a_sentence_says_over_what_each_of_its_differences_is(monkeypatch):
     assert "(5 %, over seeds; tube 0.75: over test videos of one seed)" in text
 
 
+def test_a_verdict_over_videos_names_them_wherever_it_stands(monkeypatch):
+    """Two seeds each, of which one is common: a row of seeds, judged over the videos of that one."""
+    seeds = {"MSE": (0, 1), "L1": (1, 2)}
+    rows = [replicate("loss", arm, seed, "done", 50.0 + 10 * (arm == "L1")) for arm in seeds for seed in seeds[arm]]
+    right = ([True] * 60 + [False] * 20, [False] * 20 + [True] * 20 + [False] * 40)
+    monkeypatch.setattr("analysis.table.paired_predictions", lambda *_: right)
+    study = study_of(rows)
+    cell = cell_table(study).set_index("arm").loc["L1"]
+    assert (cell["vs_baseline_over"], cell["vs_baseline_verdict"]) == ("videos", "better at n = 80 videos")
+    (finding,) = (f for f in findings(study) if f.claim.id == "B25" and f.runs)
+    assert finding.status == "supported by one seed"
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ([1, 1], "one seed: no interval over seeds"),
+        ([3, 3], "95 % t intervals over 3 seeds"),
+        ([1, 2, 8], "95 % t intervals over 2 or 8 seeds, none of one seed"),
+    ],
+)
+def test_one_seed_is_said_to_have_no_interval(counts, words):
+    assert seeds_note(pd.DataFrame({"num_seeds": counts})) == words
+
+
 def test_words_count_what_the_table_holds():
     rows = [replicate("loss", arm, seed, "done", top1 + seed) for arm, top1 in (("MSE", 60.0), ("L1", 12.0)) for seed in (0, 1)]
     study = study_of(rows)
@@ -192,5 +217,7 @@ def test_words_count_what_the_table_holds():
     assert "One seed" not in text
     said_of = legend(study, cells, "MSE", "d")
     assert said_of.startswith("95 % t intervals over 2 seeds; 480 of 480 test videos scored")
-    assert "standard error of about 2.0 points. Baseline: MSE. All seeds gave the same differences" in said_of
+    assert "standard error of about 2.0 points. Baseline: MSE. Smallest difference to it that such an experiment" in said_of
+    by_loss = legend(study, cell_table(study, "pretrain.loss_heldout"), "MSE", "d")
+    assert "Baseline: MSE. All seeds gave the same differences" in by_loss
     assert seeds_note(cells[:0]) == "no finished cell"
