@@ -6,13 +6,14 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from slurm import control
 from slurm.check import LOCAL_FILE_SYSTEMS, file_system
+from slurm.script import clean_environment
 from vmae.errors import ConfigError, RunDirError, SchedulerError, near
 from vmae.files import write_atomic
 
@@ -28,8 +29,8 @@ class Finding:
     text: str
 
 
-def cluster() -> Iterator[Finding]:
-    """Yield what slurm.conf means for sweeps."""
+def cluster(account: str | None = None) -> Iterator[Finding]:
+    """Yield what slurm.conf, and where there is accounting the limits of `account`, mean for sweeps."""
     conf = control.config()
     yield Finding("ok", f"SLURM {conf.get('SLURM_VERSION', '?')}, cluster {conf.get('ClusterName', '?')}")
     grace = control.grace_times()
@@ -49,7 +50,7 @@ def cluster() -> Iterator[Finding]:
     else:
         yield Finding("note", "JobRequeue 0: jobs ask for it themselves (--requeue); the smoke job tries it  [requeue]")
     yield from _preemption(conf)
-    most = control.max_submit()
+    most = control.max_submit(account)
     if control.has_accounting():
         yield Finding("ok", f"accounting: sacct explains lost jobs; MaxSubmitJobs {most or 'unlimited'}  [max_submitted]")
     else:
@@ -96,10 +97,11 @@ def run_root(root: Path) -> Iterator[Finding]:
         yield Finding("note", "it lies on a file system of this machine; the smoke job tells whether nodes see it  [shared_root]")
 
 
-def smoke_job(root: Path, partition: str | None, limit_s: float, waiting: Callable[[str], None]) -> Iterator[Finding]:
+def smoke_job(root: Path, asked: Mapping[str, str], limit_s: float, waiting: Callable[[str], None]) -> Iterator[Finding]:
     """Run a job of one task and yield what it saw: the run root, GPUs, torch, its signal, its requeue.
 
     Args:
+        asked: profile fields that say where it runs and who pays: partition, account, qos, constraint.
         limit_s: seconds to wait for it.
         waiting: called with the reason while it waits.
     """
@@ -110,10 +112,11 @@ def smoke_job(root: Path, partition: str | None, limit_s: float, waiting: Callab
     script = f"#!/bin/sh\nsrun {shlex.quote(sys.executable)} -c {shlex.quote(_PROBE)} {shlex.quote(str(folder))}\n"
     (folder / "job.sh").write_text(script, encoding="utf-8")
     words = ["--requeue", "--signal=USR2@60", "-t", "5", "-n1", "-J", "vmae-doctor", "-o", str(folder / "log")]
-    words += ["-p", partition] if partition else []
-    words += ["--gpus-per-node=1"] if chosen(partition).gpus else []
+    words += [f"--{field}={value}" for field, value in asked.items()]
+    words += ["--gpus-per-node=1"] if chosen(asked.get("partition")).gpus else []
     try:
-        job = control.call("sbatch", "--parsable", *words, str(folder / "job.sh")).strip().partition(";")[0]
+        with clean_environment():  # as `submit` calls it
+            job = control.call("sbatch", "--parsable", *words, str(folder / "job.sh")).strip().partition(";")[0]
     except SchedulerError as error:
         yield Finding("problem", f"the smoke job was not accepted: {error}  [partition, account, qos, constraint]")
         return
@@ -184,15 +187,15 @@ def chosen(partition: str | None) -> control.Partition:
     return there[partition] if partition else next((p for p in there.values() if p.is_default), next(iter(there.values())))
 
 
-def suggestion(partition: str | None) -> str:
-    """Return a profile for a partition, as toml."""
-    node = chosen(partition)
+def suggestion(asked: Mapping[str, str]) -> str:
+    """Return a profile for a partition, as toml, with the fields that were asked for."""
+    node = chosen(asked.get("partition"))
     minutes = min(node.max_time_min or 1440, 1440)
     cpus = max(1, node.cpus // max(node.gpus, 1))
     return "\n".join(
         (
             'kind = "slurm"',
-            f'partition = "{node.name}"',
+            *(f"{field} = {json.dumps(value)}" for field, value in ({"partition": node.name} | dict(asked)).items()),
             f"gpus_per_node = {min(node.gpus, 1)}",
             f"cpus_per_task = {min(cpus, 10)}",
             f'time = "{control.format_time(minutes)}"',
