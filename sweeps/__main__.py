@@ -8,8 +8,8 @@ from sweeps import registry
 from sweeps.commands import manage, searching, submitting, watching
 from sweeps.commands.estimates import cost_of
 from sweeps.commands.options import Name, Only, Preset, ProfileName, Root, Seeds, Set, narrowed, parents_of, plan_of, store_of
-from sweeps.commands.show import console, print_plan
-from sweeps.scales import ON_GPUS, missing_inputs
+from sweeps.commands.show import console, print_missing_inputs, print_plan
+from sweeps.scales import ON_GPUS
 from sweeps.searching import declared
 from vmae.cli import exit_with_message
 from vmae.errors import ConfigError
@@ -66,8 +66,7 @@ def plan(
     made = narrowed(whole, only)
     on_gpu = place.gpu_stages if isinstance(place, SlurmProfile) else STAGES if made.sweep.preset in ON_GPUS else None
     print_plan(made, look(store, parents_of(whole)).states, cost_of(store, made, on_gpu), place, bool(on_gpu))
-    if missing := missing_inputs(made):
-        console.print(f"not there yet, so counted as their makers say: {', '.join(missing)}", markup=False)
+    print_missing_inputs(made)
 
 
 for command in (

@@ -9,6 +9,7 @@ from rich.table import Table
 from slurm.look import Look
 from slurm.profile import LocalProfile, SlurmProfile
 from sweeps.commands.rows import Row, rows_of
+from sweeps.scales import missing_inputs
 from vmae.config import STAGES, PretrainRun
 from vmae.cost import START_S, CostModel, num_clips
 from vmae.remarks import remarks
@@ -56,6 +57,12 @@ def print_plan(
     _print_cost(plan, states, model, place, unit)
 
 
+def print_missing_inputs(plan: Plan) -> None:
+    """Print which lists and weights are not there: ids of runs on them are others once they are."""
+    if missing := missing_inputs(plan):
+        console.print(f"not there yet, so counted as their makers say: {', '.join(missing)}", markup=False)
+
+
 def _print_cost(plan: Plan, states: Mapping[str, State], model: CostModel, place: LocalProfile | SlurmProfile, unit: str) -> None:
     seconds = {id_: model.seconds(run) for id_, run in plan.runs.items()}
     if None in seconds.values():
@@ -90,7 +97,8 @@ def _amount(seconds: float, unit: str) -> str:
 def print_states(plan: Plan, seen: Look, store: Store, verbose: bool) -> None:
     """Print how many runs are in each state, and each run that is neither done nor merely waiting."""
     counts = {state: seen.count(state) for state in STATES}
-    console.print(f"{plan.sweep.name}: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n))
+    where = f" in {store.root}{'' if store.root.is_dir() else ' (no such folder)'}" if counts["missing"] else ""
+    console.print(f"{plan.sweep.name}: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n) + where, markup=False)
     rows = rows_of(plan, seen, store)
     for row in rows:
         if verbose or row.state not in QUIET:

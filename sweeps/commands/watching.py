@@ -23,7 +23,7 @@ from sweeps.commands.options import (
     store_of,
     typed,
 )
-from sweeps.commands.show import console, print_states
+from sweeps.commands.show import console, print_missing_inputs, print_states
 from sweeps.commands.tidy import find_run
 from sweeps.commands.watched import check_is_unwatched
 from vmae.errors import ConfigError, RunDirError, near
@@ -61,6 +61,7 @@ def status(
             if watch and console.is_terminal:
                 console.clear()
             print_states(made, seen, store, verbose=all_)
+            print_missing_inputs(made)
         if watch is None:
             return
         time.sleep(watch)
