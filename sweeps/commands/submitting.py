@@ -261,7 +261,8 @@ def check_data(made: Plan, runtime: Any, is_here: bool = True) -> None:
         manifest = manifest_of(data, runtime)
         for split in sorted(asked, reverse=True):  # what is trained on before what judges it
             if not check_split(manifest, split, runtime, is_here):
-                console.print(f"no {split} video of {manifest.file} is seen from here; the nodes must see them", markup=False)
+                seen = f"no {split} video of {manifest.file} is seen from here, below {manifest.root}"
+                console.print(f"{seen}; the nodes must see them", markup=False)
     for imported in weights.values():
         if file_sha256(Path(imported.path)) != imported.sha256:
             raise ConfigError(f"{imported.path} is another file than the plan was made with; plan again to use it")

@@ -35,6 +35,7 @@ FACTS: Mapping[str, type] = {
     "mtime": int,  # of the last change, ns
 }
 
+MISSING = "missing"
 NUM_LOOKERS = 16  # threads that ask for files at a time: a network file system answers 240,000 questions in turn in minutes
 
 
@@ -85,9 +86,14 @@ class Manifest:
             raise DataError(f"{self.file} has no split {split!r}{near(split, splits)}")
         return chosen
 
+    @property
+    def root(self) -> Path:
+        """The folder that paths are relative to."""
+        return self.file.parent / self.about.root
+
     def absolute(self, row: VideoRow) -> Path:
         """Return where the video lies."""
-        return self.file.parent / self.about.root / row.path
+        return self.root / row.path
 
     def counts(self) -> dict[str, int]:
         """Return the videos per split."""
@@ -251,23 +257,41 @@ def check_files(manifest: Manifest, rows: Sequence[VideoRow]) -> None:
         return
 
     def look(first: int) -> list[tuple[int, str]]:
-        return [(i, reason) for i in range(first, len(rows), NUM_LOOKERS) if (reason := _unusable(manifest.absolute(rows[i])))]
+        return [(i, fault) for i in range(first, len(rows), NUM_LOOKERS) if (fault := _fault(manifest.absolute(rows[i])))]
 
     with ThreadPoolExecutor(NUM_LOOKERS) as lookers:
         bad = sorted(found for part in lookers.map(look, range(NUM_LOOKERS)) for found in part)
+    if len(bad) == len(rows) and all(fault == MISSING for _, fault in bad):
+        raise _moved(manifest, rows)
     if bad:
+        first, fault = bad[0]
         raise DataError(
-            f"{len(bad)} of {len(rows)} videos of {manifest.file} cannot be used; the first: {bad[0][1]}; "
-            f"`vmae data scan {manifest.file}` finds all such and sets them aside"
+            f"{len(bad)} of {len(rows)} videos of {manifest.file} cannot be used; the first: {manifest.absolute(rows[first])} is "
+            f"{fault}; `vmae data scan {manifest.file}` finds all such and sets them aside"
         )
 
 
-def _unusable(path: Path) -> str:
+def check_root(manifest: Manifest) -> None:
+    """Raise DataError if not one file of the list is there: then the root is wrong, rather than every video."""
+    if all(_fault(manifest.absolute(row)) == MISSING for row in manifest.rows):
+        raise _moved(manifest, manifest.rows)
+
+
+def _moved(manifest: Manifest, rows: Sequence[VideoRow]) -> DataError:
+    about = beside(manifest.file, "about.json")
+    said = f"`root` in {about.name}" if about.exists() else f"the list's own folder; `root` in {about.name} may name another"
+    return DataError(
+        f"none of {len(rows)} videos of {manifest.file} is below {manifest.root} ({said}); have the videos moved? "
+        f"The first: {manifest.absolute(rows[0])}"
+    )
+
+
+def _fault(path: Path) -> str:
     """Return why a file cannot be a video; its size is asked for once, which on a network is a way there and back."""
     try:
         stat = path.stat()
     except (OSError, ValueError):
-        return f"{path} is missing"
+        return MISSING
     if not S_ISREG(stat.st_mode):
-        return f"{path} is missing"
-    return "" if stat.st_size else f"{path} is empty"
+        return MISSING
+    return "" if stat.st_size else "empty"

@@ -18,7 +18,7 @@ import numpy as np
 from vmae.data.alone import alone
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.decoders import MAX_SIDE_PX, open_video, pictures_of, video_stream
-from vmae.data.manifest import FACTS, Manifest, ancestors, beside, read_manifest
+from vmae.data.manifest import FACTS, Manifest, ancestors, beside, check_root, read_manifest
 from vmae.data.quarantine import Quarantined, read_quarantine, write_quarantine
 from vmae.data.video import backend_version, read_clips, resolve_backend
 from vmae.errors import DataError, Interrupted
@@ -121,11 +121,13 @@ def scan(
         progress: show a bar with time to go.
 
     Raises:
-        DataError: an unusable manifest, another scan of it at work; Interrupted by Ctrl-C: the same call goes on.
+        DataError: an unusable manifest, none of its files there, another scan of it at work; Interrupted by Ctrl-C: the same
+            call goes on.
     """
     manifest = read_manifest(file)
     if manifest.about.packed is not None:
         raise DataError(f"{file} lists packed frames: each was looked at when it was packed, and is checked when it is read")
+    check_root(manifest)
     backend = resolve_backend(backend)
     decoder = backend_version(backend)
     look_at = functools.partial(_look, look, backend)

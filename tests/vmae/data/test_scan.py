@@ -3,6 +3,7 @@
 import csv
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 from vmae.__main__ import app
 from vmae.data.listing import subset_list
 from vmae.data.make import encode
-from vmae.data.manifest import About, VideoRow, beside, read_manifest, write_about, write_manifest
+from vmae.data.manifest import About, VideoRow, beside, check_files, read_manifest, write_about, write_manifest
 from vmae.data.quarantine import Quarantined, quarantine_of, read_quarantine, write_quarantine
 from vmae.data.scan import examine, read_scan, scan
 from vmae.errors import DataError
@@ -175,6 +176,27 @@ def test_the_command(listed):
     assert "bad/empty.mp4: the file is empty" in done.output
     refused = CliRunner().invoke(app, ["data", "scan", str(listed.parent / "nothing.csv")])
     assert "no manifest at" in str(refused.exception)
+
+
+def test_a_wrong_root_sets_nothing_aside(listed):
+    """Neither do those who open the list ask for a scan: not one file is there, so it is the root that is wrong."""
+    write_about(listed, About(root="elsewhere"))
+    there = sorted(listed.parent.iterdir())
+    manifest = read_manifest(listed)
+    words = rf"none of {len(manifest.rows)} videos of {re.escape(str(listed))} is below {re.escape(str(manifest.root))} "
+    for refused in (lambda: run(listed), lambda: check_files(manifest, manifest.rows)):
+        with pytest.raises(DataError, match=words + r"\(`root` in list.about.json\); have the videos moved\?") as caught:
+            refused()
+        assert "scan" not in str(caught.value)
+    assert sorted(listed.parent.iterdir()) == there, "no quarantine, no journal"
+
+
+def test_without_a_root_the_lists_folder_is_named(listed):
+    moved = listed.parent / "elsewhere" / listed.name
+    moved.parent.mkdir()
+    listed.rename(moved)
+    with pytest.raises(DataError, match=r"is below .*elsewhere \(the list's own folder; `root` in list.about.json may name"):
+        run(moved)
 
 
 def test_a_list_taken_from_another_has_its_quarantine(listed):

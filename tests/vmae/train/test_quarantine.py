@@ -142,10 +142,11 @@ def test_videos_that_are_not_there_are_refused_before_any_job_exists(lists, list
             check_data(plan, runtime, is_here)
     for file in files[1:]:
         file.unlink()
-    with pytest.raises(DataError, match=r"(\d+) of \1 videos of .* cannot be used"):
+    with pytest.raises(DataError, match=r"none of \d+ videos of .* have the videos moved\?"):
         check_data(plan, runtime)
     check_data(plan, runtime, is_here=False)
-    assert "is seen from here; the nodes must see them" in capsys.readouterr().out.replace("\n", " ")
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert f"is seen from here, below {manifest.root}; the nodes must see them" in said
 
 
 @pytest.mark.parametrize(
