@@ -154,7 +154,9 @@ class Sweep:
         found = next((name for name in ablation.baselines if name in names), None)
         if found is None:
             wanted = " or ".join(ablation.baselines)
-            raise ConfigError(f"ablation {ablation.name}: preset {self.preset!r} has no arm {wanted} for a baseline")
+            presets = dict.fromkeys(p for arm in ablation.arms if arm.name in ablation.baselines for p in arm.presets)
+            allowed = f"; allowed for `preset=` of the sweep: {', '.join(presets)}" if presets else ""
+            raise ConfigError(f"ablation {ablation.name}: preset {self.preset!r} has no arm {wanted} for a baseline{allowed}")
         return found
 
 

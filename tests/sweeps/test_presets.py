@@ -142,6 +142,14 @@ def test_arms_of_one_name_need_presets_apart():
         Sweep("s", "S.", (alone,), {}, (0,), preset="quick").baseline_of(alone)
 
 
+def test_a_sweep_without_a_preset_is_told_which_its_baseline_has():
+    """As one on lists of its own, with the paper's recipe, that leaves `preset=` out."""
+    arms = (Arm("x", {}, presets=("paper", "proxy")), Arm("y", {"pretrain": None}, presets=("quick",)), SCRATCH)
+    asked = Ablation("a", DOC, "", arms, ("x",))
+    with pytest.raises(ConfigError, match=r"preset '' has no arm x .*; allowed for `preset=` of the sweep: paper, proxy$"):
+        Sweep("s", "S.", (asked,), {}, (0,)).baseline_of(asked)
+
+
 def test_presets_by_name_and_by_option():
     assert registry.load("loss-proxy".replace("loss", "masking")).name == "masking-proxy"
     assert registry.load("masking", "quick").name == "masking"
