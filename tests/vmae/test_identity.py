@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -9,34 +11,68 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps import registry
+from sweeps import everything, registry
 from sweeps.presets import quick
+from vmae.arms import Arm
 from vmae.grid import Config
 from vmae.identity import IdentityName, NotIdentity, OmitWhen, Parent, Seed, canonical, cell_id, digest, payload, run_id
 from vmae.recipe import load_run
 from vmae.sections import ListedSet
-from vmae.study import make_plan
+from vmae.study import Ablation, make_plan
 
 GOLDEN = Path(__file__).parent / "golden_ids.json"
 
 
-def current_ids() -> dict[str, str]:
-    ids = {}
+def ids_of(names: Collection[str]) -> dict[str, list[str]]:
+    """Ids of two recipes, and of all cells of some sweeps; two ablations of a sweep may have arms of one name."""
+    ids: dict[str, list[str]] = {}
     for labels in ("motion", "appearance"):
         recipe = quick(labels)
-        ids |= {f"quick-{labels}-{run.stage}": run_id(run) for run in recipe.runs()}
-        ids |= {f"quick-{labels}-{run.stage}-cell": cell_id(run) for run in recipe.runs()}
-        ids[f"quick-{labels}-scratch"] = run_id(recipe.replace({"pretrain": None}).runs()[-1])
-    for name in registry.names():
+        ids |= {f"quick-{labels}-{run.stage}": [run_id(run)] for run in recipe.runs()}
+        ids |= {f"quick-{labels}-{run.stage}-cell": [cell_id(run)] for run in recipe.runs()}
+        ids[f"quick-{labels}-scratch"] = [run_id(recipe.replace({"pretrain": None}).runs()[-1])]
+    for name in names:
         for cell in make_plan(registry.load(name)).cells:
-            ids[f"{name}/{cell.dataset}/{cell.arm}"] = cell.cell_id
+            ids.setdefault(f"{name}/{cell.dataset}/{cell.arm}", []).append(cell.cell_id)
     return ids
 
 
-def test_golden_ids_did_not_move(monkeypatch, tmp_path):
+def pinned_sweeps() -> set[str]:
+    return {key.split("/")[0] for key in json.loads(GOLDEN.read_text()) if "/" in key}
+
+
+@pytest.fixture
+def no_lists(monkeypatch, tmp_path):
+    """Lists that are there would count."""
+    monkeypatch.setenv("VMAE_DATA", str(tmp_path))
+
+
+def check_golden_ids() -> None:
+    golden, current = json.loads(GOLDEN.read_text()), ids_of(pinned_sweeps())
+    assert {key for key, id_ in golden.items() if id_ not in current.get(key, ())} == set()
+    assert {key for key in current if not key.startswith("everything/")} <= set(golden), "an arm without a golden id"
+
+
+def test_golden_ids_did_not_move(no_lists):
     """A new id makes every finished run of that config lost. To accept: PYTHONPATH=. python tests/vmae/test_identity.py"""
-    monkeypatch.setenv("VMAE_DATA", str(tmp_path))  # lists that are there would count
-    assert current_ids() == json.loads(GOLDEN.read_text())
+    check_golden_ids()
+
+
+def test_declarations_of_ones_own_move_no_golden_id(no_lists, monkeypatch):
+    """`everything` takes up each file of ablations/, and an arm there may be named as another is."""
+    names = registry.names()
+    monkeypatch.setattr(registry, "names", lambda: [*names, "mine"])
+    arms = (Arm("tube 0.9", {"pretrain.mask.ratio": 0.5}), Arm("hide 0.25", {"pretrain.mask.ratio": 0.25}))
+    own = Ablation("own", "Q?\n\nExpected: x.\n\nCost: y.", "none", arms, "tube 0.9")
+    monkeypatch.setattr(everything, "SWEEP", replace(everything.SWEEP, ablations=(*everything.SWEEP.ablations, own)))
+    check_golden_ids()
+
+
+def test_sweeps_whose_results_are_kept_are_pinned():
+    results = GOLDEN.parents[2] / "results"
+    kept = {path.stem for folder in (results, results / "unfinished") for path in folder.iterdir()} & set(registry.names())
+    assert kept
+    assert kept <= pinned_sweeps()
 
 
 class Inner(Config):
@@ -126,4 +162,4 @@ def test_listed_sets_are_known_by_their_list_not_by_their_place():
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps(current_ids(), indent=1) + "\n")
+    GOLDEN.write_text(json.dumps({key: ids[-1] for key, ids in ids_of(registry.names()).items()}, indent=1) + "\n")
