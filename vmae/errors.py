@@ -5,6 +5,7 @@ is about our own mistakes; these classes are about the user's files, words and m
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 NUM_SHOWN = 5  # of many names in a message
@@ -63,14 +64,18 @@ class ResultsError(VmaeError):
 
 
 def near(word: str, allowed: Iterable[str]) -> str:
-    """Return `. Did you mean 'x'? Allowed: a, b, c` for an unknown `word`.
+    """Return `. Did you mean 'x'? Allowed: a, b, c` for an unknown `word`; small and capital letters are alike here.
 
     >>> near("ration", ["kind", "ratio"])
     ". Did you mean 'ratio'? Allowed: kind, ratio"
+    >>> near("0.9", ["tube 0.9", "scratch"])  # the last of several words
+    ". Did you mean 'tube 0.9'? Allowed: tube 0.9, scratch"
     """
     options = list(allowed)
-    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
-    hint = f". Did you mean {close[0]!r}?" if close else "."
+    meant = {option.lower(): option for option in reversed(options)}
+    close = difflib.get_close_matches(word.lower(), meant, n=1, cutoff=0.6)
+    close += [option for option in meant if word and re.search(rf"\W{re.escape(word.lower())}$", option)]
+    hint = f". Did you mean {meant[close[0]]!r}?" if close else "."
     return f"{hint} Allowed: {', '.join(options)}" if options else hint
 
 

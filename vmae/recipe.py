@@ -1,7 +1,7 @@
 """From words to configs: the recipe an arm changes, dotted overrides, and errors that say what to type instead."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -134,10 +134,29 @@ def _set(values: dict[str, Any], path: str, value: Any) -> None:
         if not isinstance(here, dict):
             raise ConfigError(f"{path}: {done} = {here!r} is a value, not a section")
         if key not in here:
-            raise ConfigError(f"{path}: {done} has no field {key!r}{near(key, here)}")
+            raise ConfigError(f"{path}: {done} has no field {key!r}{_instead_of(path, depth, here)}")
         if depth < len(sections):
             here = here[key]
     here[last] = value
+
+
+def _instead_of(path: str, depth: int, here: Mapping[str, Any]) -> str:
+    """Return what to type for a path whose part at `depth` is no field of the section `here`: paths below that end as it does."""
+    done, typed = path.split(".")[:depth], path.split(".")[depth:]
+    if not done and typed[0] == "runtime":
+        return "; it says where and how fast, so it stands in a profile's [runtime]: see --profile"
+    found = [below for below in _paths(here) if below[-len(typed) :] == typed]
+    found = [below for below in found if below[0] != "instead"] or found
+    if not found:
+        return near(typed[0], here)
+    return f". Did you mean {' or '.join('.'.join([*done, *below]) for below in found)}? Allowed: {', '.join(here)}"
+
+
+def _paths(section: Mapping[str, Any]) -> Iterator[list[str]]:
+    for key, value in section.items():
+        yield [key]
+        if isinstance(value, Mapping):
+            yield from ([key, *below] for below in _paths(value))
 
 
 def _explain(error: ValidationError, kind: type[BaseModel] | None, where: str = "") -> str:

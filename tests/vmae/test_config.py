@@ -3,7 +3,7 @@
 import pytest
 
 from sweeps.presets import quick
-from vmae.errors import ConfigError
+from vmae.errors import ConfigError, near
 from vmae.grid import CubeGrid
 from vmae.recipe import Recipe, leaves, load_run, parse_setting, validate
 from vmae.sections import ListedSet, MaskConfig
@@ -16,6 +16,14 @@ PAPER = CubeGrid()
     [
         ({"pretrain.mask.ration": 0.9}, ["'ration'", "Did you mean 'ratio'", "kind, ratio"]),
         ({"pretrian.mask.ratio": 0.9}, ["'pretrian'", "Did you mean 'pretrain'"]),
+        (
+            {"epochs": 10},
+            ["recipe has no field 'epochs'. Did you mean pretrain.optim.epochs or finetune.optim.epochs? "],
+        ),
+        ({"mask.ratio": 0.9}, ["no field 'mask'. Did you mean pretrain.mask.ratio?"]),
+        ({"pretrain.epochs": 10}, ["pretrain has no field 'epochs'. Did you mean pretrain.optim.epochs?"]),
+        ({"scratch_epochs": 10}, ["Did you mean instead.scratch_epochs?"]),
+        ({"runtime.micro_batch_size": 4}, ["a profile's [runtime]: see --profile"]),
         ({"pretrain.mask.kind": "tubes"}, ["pretrain.mask.kind", "'tubes'", "'block' or 'multi_block'"]),
         ({"pretrain.mask.ratio": 1.0}, ["pretrain.mask.ratio", "1.0", "less than 1"]),
         ({"pretrain.mask.ratio": 0.0}, ["pretrain.mask.ratio", "greater than 0"]),
@@ -80,6 +88,22 @@ def test_learned_positions_fit_the_grid_or_are_refused_before_any_training(grid,
         return
     with pytest.raises(ConfigError, match=r"encoder\.positions = 'learned' of a pre-training on .* allowed: the same"):
         learned.runs()
+
+
+@pytest.mark.parametrize(
+    ("word", "allowed", "meant"),
+    [
+        ("ssv2", ["K400", "SSV2"], "SSV2"),
+        ("Ration", ["kind", "ratio"], "ratio"),
+        ("0.9", ["scratch", "tube 0.9"], "tube 0.9"),
+        ("motion", ["still", "digits-motion-of-a-size", "embedded-digits-motion"], "embedded-digits-motion"),
+        ("e", ["frame", "tube"], None),
+        ("", ["frame", "tube 0.9"], None),
+    ],
+)
+def test_the_near_word_is_found_in_other_letters_and_at_the_end_of_a_name(word, allowed, meant):
+    hint = "." if meant is None else f". Did you mean {meant!r}?"
+    assert near(word, allowed) == f"{hint} Allowed: {', '.join(allowed)}"
 
 
 LISTED = ListedSet(name="mine", list_sha256="0" * 64, manifest="mine.csv", counts={"train": 100, "test": 50})

@@ -81,16 +81,15 @@ def naming_memory(part: str, num_clips: int, can_split: bool = True) -> Iterator
     except RuntimeError as error:  # torch.OutOfMemoryError is one; others have no class of their own
         if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in NO_MEMORY):
             raise
+        place = "in the profile's [runtime]"
         if part == "optimiser":
             advice = (
                 "the weights with their optimiser state do not fit whatever the batch; take a smaller model or a larger device"
             )
         elif not can_split:
-            advice = "set runtime.recompute = true, or take more devices, a smaller model or a smaller pretrain.optim.batch_size"
+            advice = f"set recompute = true {place}, or take more devices, a smaller model or a smaller pretrain.optim.batch_size"
         elif num_clips > 1:
-            advice = (
-                f"set runtime.micro_batch_size = {num_clips // 2} or less (the global batch stays), or runtime.recompute = true"
-            )
+            advice = f"set micro_batch_size = {num_clips // 2} or less (the global batch stays), or recompute = true, {place}"
         else:
-            advice = "one clip is already all there is in it; set runtime.recompute = true or take a smaller model"
+            advice = f"one clip is already all there is in it; set recompute = true {place}, or take a smaller model"
         raise ConfigError(f"out of memory in the {part} of {num_clips} clips: {advice} ({reason_of(error)})") from error

@@ -235,7 +235,7 @@ def test_a_recorded_training_goes_back_and_leaves_a_step_out(recipe, tmp_path, o
 @cuda_only
 def test_out_of_memory_says_what_to_set():
     total = torch.cuda.get_device_properties(DEVICE).total_memory
-    expected = r"out of memory in the forward of 4 clips: set runtime.micro_batch_size = 2"
+    expected = r"out of memory in the forward of 4 clips: set micro_batch_size = 2"
     with pytest.raises(ConfigError, match=expected), naming_memory("forward", 4):
         torch.empty(2 * total, dtype=torch.uint8, device=DEVICE)
 

@@ -166,12 +166,13 @@ def test_a_second_start_finds_what_the_first_one_compiled(tmp_path, monkeypatch)
     ],
 )
 def test_memory_errors_name_the_part_and_the_remedy(error):
-    with pytest.raises(ConfigError, match=r"backward of 8 clips.*micro_batch_size = 4"), naming_memory("backward", 8):
+    remedy = r"backward of 8 clips.*micro_batch_size = 4 .*in the profile's \[runtime\]"
+    with pytest.raises(ConfigError, match=remedy), naming_memory("backward", 8):
         raise error
     with pytest.raises(ConfigError, match="recompute"), naming_memory("forward", 1):
         raise error
     with (
-        pytest.raises(ConfigError, match=r"recompute = true, or take more devices") as caught,
+        pytest.raises(ConfigError, match=r"recompute = true in the profile's \[runtime\], or take more devices") as caught,
         naming_memory("forward", 8, False),
     ):
         raise error
