@@ -140,6 +140,8 @@ SCRATCH = Arm("scratch", FROM_SCRATCH)
 def grid_arms(fields: Mapping[str, Sequence[Any]], name: str) -> tuple[Arm, ...]:
     """Return the product of `fields` {dotted path: values} as arms; `name` is a format over the paths' last words.
 
+    ConfigError for a word in `name` that is none of them, or a format that does not suit a value.
+
     >>> [arm.name for arm in grid_arms({"pretrain.mask.kind": ["tube"], "pretrain.mask.ratio": [0.5, 0.75]}, "{kind} {ratio}")]
     ['tube 0.5', 'tube 0.75']
     """
@@ -147,7 +149,13 @@ def grid_arms(fields: Mapping[str, Sequence[Any]], name: str) -> tuple[Arm, ...]
     for values in itertools.product(*fields.values()):
         settings = dict(zip(fields, values, strict=True))
         words = {path.rsplit(".", 1)[-1]: value for path, value in settings.items()}
-        arms.append(Arm(name.format(**words), settings))
+        try:
+            arms.append(Arm(name.format(**words), settings))
+        except KeyError as error:
+            word = str(error.args[0])
+            raise ConfigError(f"arms named {name!r}: no path ends in {word!r}{near(word, words)}") from None
+        except (IndexError, TypeError, ValueError) as error:
+            raise ConfigError(f"arms named {name!r}: {error}; as in '{{{next(iter(words))}}}'") from None
     return tuple(arms)
 
 

@@ -128,7 +128,7 @@ class Sweep:
         check_places(f"sweep {self.name}", self.recipes, self.stands_for)
         names = [ablation.name for ablation in self.ablations]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise ConfigError(f"sweep {self.name}: two ablations have one name: {twice[0]!r}")
+            raise ConfigError(f"sweep {self.name}: two ablations have one name: {twice[0]!r}; each has that of its file")
         if self.spread not in SPREADS:
             raise ConfigError(f"sweep {self.name}: spread = {self.spread!r}{near(str(self.spread), SPREADS)}")
 

@@ -94,6 +94,17 @@ def test_a_broken_declaration_says_its_line_and_hides_no_other(declare, text, wo
     assert rows["smoke"] == registry.load("smoke").purpose
 
 
+def test_a_copied_ablation_with_its_old_name_is_named_by_its_file(monkeypatch, tmp_path):
+    text = Path(ablations.__file__).with_name("loss.py").read_text(encoding="utf-8")
+    (tmp_path / "loss_of_mine.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(ablations, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(ablations, "__path__", [*ablations.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "sweeps.everything", raising=False)
+    with pytest.raises(ConfigError, match=r"ablations/loss_of_mine\.py: ABLATION is named 'loss'; allowed: 'loss_of_mine'"):
+        registry.load("everything")
+    del sys.modules["ablations.loss_of_mine"]
+
+
 @pytest.mark.parametrize(("text", "seeds"), [("0", (0,)), ("0,4-6", (0, 4, 5, 6)), ("3-3", (3,))])
 def test_seeds_are_lists_and_ranges(text, seeds):
     assert parse_seeds(text) == seeds

@@ -24,6 +24,22 @@ RATIOS = Ablation("ratios", DOC, "Table 0", (*grid_arms({"pretrain.mask.ratio": 
 KINDS = Ablation("kinds", DOC, "Table 0", grid_arms({"pretrain.mask.kind": ("tube", "random")}, "{kind}"), "tube")
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "words"),
+    [
+        ("pretrain.mask.ration", "hide {ratio:g}", "no path ends in 'ratio'. Did you mean 'ration'? Allowed: ration"),
+        ("pretrain.mask.ratio", "hide {rato:g}", "no path ends in 'rato'. Did you mean 'ratio'? Allowed: ratio"),
+        ("pretrain.mask.ratio", "hide {:g}", "as in '{ratio}'"),
+        ("pretrain.mask.kind", "{kind:g}", "Unknown format code 'g'"),
+    ],
+)
+def test_a_name_of_arms_that_does_not_fit_their_fields_says_why(path, name, words):
+    with pytest.raises(ConfigError) as caught:
+        grid_arms({path: ("tube",) if "kind" in path else (0.5, 0.75)}, name)
+    assert str(caught.value).startswith(f"arms named {name!r}: ")
+    assert words in str(caught.value)
+
+
 def sweep(ablations=(RATIOS,), labels=("motion",), seeds=(0,)):
     return Sweep("s", "Purpose.", ablations, {f"d-{label}": quick(label) for label in labels}, seeds)
 
