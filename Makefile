@@ -1,3 +1,4 @@
+# make install   the environment alone, in .venv: the package, its libraries, the tools of tests and lint
 # make demo   the main job on the embedded videos: 9 to 14 minutes on two cores after the install
 # make test   the tests that need no GPU, no SLURM and no database; .ci/run runs those and the slow ones
 # make faults 1,000 faults over a sweep of 60 runs: some ten minutes;   make figures   every report of results/ from its runs.zip
