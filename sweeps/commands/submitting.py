@@ -25,6 +25,7 @@ from sweeps.commands.options import (
 from sweeps.commands.pending import RETRIED, pending_of, prepare_runs, startable
 from sweeps.commands.show import console, print_states
 from sweeps.commands.watched import watching
+from vmae.config import Run
 from vmae.errors import Busy, ConfigError, SchedulerError, near
 from vmae.runs import AT_WORK, FINISHED, State, Store
 from vmae.study import Plan
@@ -88,7 +89,7 @@ def submit(
         "--jobs": jobs,
     }
     _check_options([option for option, value in options.items() if value], is_here, profile)
-    check_data(made, place.runtime, is_here)
+    check_data(made, place.runtime, is_here, chosen)
     for remark in made.overruled:
         console.print(remark, markup=False)
     if prepare:
@@ -149,11 +150,12 @@ def watch(
     made, store, place = plan_of(name, sets, seeds, preset), store_of(runs), load_profile(profile)
     if isinstance(place, LocalProfile):
         raise ConfigError(f"profile {profile} is local, where submit itself waits; watch is for SLURM")
-    check_data(made, place.runtime, is_here=False)
+    chosen = selected(made, only)
+    check_data(made, place.runtime, is_here=False, chosen=chosen)
     order = Order(
         profile_name=profile,
         profile=place,
-        chosen=selected(made, only),
+        chosen=chosen,
         retried=frozenset(),
         see=f"python -m sweeps status {typed(made.sweep.name, set=sets, seeds=seeds, runs=runs)}",
         rest="this",
@@ -236,18 +238,19 @@ def _retried(words: list[str] | None) -> frozenset[str]:
     return frozenset(found)
 
 
-def check_data(made: Plan, runtime: Any, is_here: bool = True) -> None:
+def check_data(made: Plan, runtime: Any, is_here: bool = True, chosen: Collection[str] | None = None) -> None:
     """Look at every manifest, split, quarantine, video and weights file that runs of the plan read, before any job exists.
 
     Args:
         is_here: whether runs will run on this machine; if not, it need not see their videos.
+        chosen: the runs that are asked for: what others than they and their ancestors read may be absent; None: all.
     """
     from vmae.data.source import check_split, manifest_of
     from vmae.files import file_sha256
 
     sets: dict[str, tuple[Any, set[str]]] = {}
     weights = {}
-    for run in made.runs.values():
+    for run in _with_ancestors(made, made.runs if chosen is None else chosen):
         if run.stage == "pretrain":
             data, splits = run.pretrain.data, {"pretrain", run.pretrain.heldout_split}
         elif run.stage == "finetune":
@@ -266,3 +269,12 @@ def check_data(made: Plan, runtime: Any, is_here: bool = True) -> None:
     for imported in weights.values():
         if file_sha256(Path(imported.path)) != imported.sha256:
             raise ConfigError(f"{imported.path} is another file than the plan was made with; plan again to use it")
+
+
+def _with_ancestors(made: Plan, chosen: Collection[str]) -> list[Run]:
+    """Return the chosen runs and all that they start from, parents first."""
+    wanted = set(chosen)
+    for id_ in reversed(list(made.runs)):  # children first
+        if id_ in wanted and id_ in made.parents:
+            wanted.add(made.parents[id_])
+    return [run for id_, run in made.runs.items() if id_ in wanted]

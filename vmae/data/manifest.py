@@ -197,7 +197,7 @@ def _table(file: Path) -> "csv.DictReader[str]":
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"no manifest at {file}") from None
+        raise DataError(f"no manifest at {file}; `vmae data prepare` makes one (docs/data.md)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {file}: {error}") from None
     reader = csv.DictReader(io.StringIO(text, newline=""))
