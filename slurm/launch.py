@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,15 @@ def chains(parents: Mapping[str, str | None]) -> list[tuple[str, ...]]:
     return found
 
 
+def check_gpus(profile: LocalProfile, offered: Sequence[str]) -> None:
+    """Raise ConfigError where jobs are to have a GPU and none is offered."""
+    if profile.gpus_per_job and not offered:
+        raise ConfigError(
+            f"gpus_per_job = {profile.gpus_per_job}, but this machine offers no GPU (CUDA_VISIBLE_DEVICES: "
+            f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')!r}); allowed here: 0, which runs on the CPU"
+        )
+
+
 @dataclass
 class LocalLauncher:
     """A queue of chains and the jobs at work on them; `tick` moves it on."""
@@ -69,12 +78,8 @@ class LocalLauncher:
         import submitit
 
         if self.profile.gpus_per_job:
+            check_gpus(self.profile, self._gpus)
             self.num_jobs = min(self.num_jobs, len(self._gpus) * self.profile.jobs_per_gpu)
-            if not self._gpus:
-                raise ConfigError(
-                    f"gpus_per_job = {self.profile.gpus_per_job}, but this machine offers no GPU (CUDA_VISIBLE_DEVICES: "
-                    f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')!r}); allowed here: 0, which runs on the CPU"
-                )
         self.executor = submitit.LocalExecutor(folder=self.store.jobs)
         self.executor.update_parameters(timeout_min=UNLIMITED_MIN, stderr_to_stdout=True)
         self._note_queue()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from slurm.launch import LocalLauncher, chains
+from slurm.launch import LocalLauncher, chains, check_gpus
 from slurm.look import look
 from slurm.profile import LocalProfile
 from sweeps.commands.estimates import cost_of
@@ -16,6 +16,7 @@ from sweeps.commands.rows import run_names, share_done
 from sweeps.commands.show import console, duration, print_states
 from vmae.errors import some
 from vmae.runs import FINISHED, State, Store
+from vmae.runtime import visible_gpus
 from vmae.study import Plan
 
 POLL_S = 0.1
@@ -32,6 +33,8 @@ def run_here(
     seen = look(store, parents)
     states = seen.states
     pending = {id_: parents[id_] for id_ in take_up(store, made, states, chosen, retried)}
+    if pending and place.gpus_per_job:
+        check_gpus(place, visible_gpus())  # before the plan is written
     prepare_runs(store, made, place.runtime, seen)
     set_results_aside(store, made, pending)
     console.print(

@@ -13,6 +13,7 @@ from sweeps import registry
 from sweeps.commands import local
 from sweeps.commands.pending import prepare_runs, replaced
 from sweeps.commands.rows import run_names
+from vmae.errors import ConfigError
 from vmae.runs import Store
 from vmae.runtime import RuntimeConfig
 from vmae.study import make_plan
@@ -90,6 +91,19 @@ def test_a_submit_says_what_overrides_and_seeds_it_replaces(tmp_path):
     assert replaced(store, make_plan(replace(smoke, seeds=(0, 1))))
     store.plan_file("smoke").write_text("{")
     assert replaced(store, first) == [], "a damaged plan is written anew, not a reason to stop"
+
+
+def test_a_submit_that_lacks_a_gpu_leaves_plan_and_runs_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    smoke, store = registry.load("smoke"), Store(tmp_path)
+    first, second = make_plan(smoke), make_plan(replace(smoke, seeds=(7,)))
+    prepare_runs(store, first, RuntimeConfig())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    place = LocalProfile(kind="local", gpus_per_job=1)
+    with pytest.raises(ConfigError, match="this machine offers no GPU"):
+        local.run_here(store, second, place, None, second.runs, ())
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    local.run_here(store, second, place, None, (), ())  # nothing is to run, so no GPU is missing
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is one")
