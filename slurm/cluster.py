@@ -139,7 +139,8 @@ class SlurmLauncher:
         """Return submitit's executor for a batch."""
         given = self.profile.resources(batch.stage)
         pack = max(len(job) for job in batch.jobs)
-        values = parameters(self.profile, given, self.code, batch.name, batch.dependencies, pack, self.max_running)
+        num_running = self.max_running or len(batch.jobs)
+        values = parameters(self.profile, given, self.code, batch.name, batch.dependencies, pack, num_running)
         return make_executor(self.store, self.profile, values)
 
     def _facts(self, batch: Batch) -> dict[str, Any]:

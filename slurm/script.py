@@ -29,7 +29,7 @@ def parameters(
     name: str,
     dependencies: Sequence[str],
     pack: int,
-    max_running: int | None,
+    max_running: int,
 ) -> dict[str, Any]:
     """Return submitit's parameters for jobs of resources `given`.
 
@@ -37,6 +37,7 @@ def parameters(
         code: the snapshot that the job starts in.
         dependencies: such as "afterok:12"; `singleton` is added, so that of two jobs of one name only one runs.
         pack: runs per job, each with one task of its own.
+        max_running: elements of an array at a time; submitit's own limit, where none is asked for, is 256.
     """
     gpus, tasks = given.gpus_per_node * pack, given.ranks_per_node * pack
     more = {
@@ -67,10 +68,9 @@ def parameters(
         "srun_args": srun,
         "stderr_to_stdout": True,
         "wckey": None,
+        "array_parallelism": max_running,
         "additional_parameters": more,
     }
-    if max_running:
-        values["array_parallelism"] = max_running
     return {key: value for key, value in values.items() if value is not None or key == "wckey"}
 
 

@@ -54,8 +54,7 @@ def test_a_stage_may_go_to_another_partition_and_a_run_to_either_of_two(monkeypa
     profile = replace_fields(PROFILE, partition="cpu,gpu", shared_root=True, **evaluating)
     check.check_profile(profile, "test", PLAN.runs.values(), 1, tmp_path)
     asked = {
-        stage: script.parameters(profile, profile.resources(stage), tmp_path, "x", (), 1, None)
-        for stage in ("pretrain", "evaluate")
+        stage: script.parameters(profile, profile.resources(stage), tmp_path, "x", (), 1, 1) for stage in ("pretrain", "evaluate")
     }
     assert asked["pretrain"]["partition"] == "cpu,gpu"
     assert "account" not in asked["pretrain"]

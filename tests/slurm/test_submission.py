@@ -161,6 +161,13 @@ def test_the_script_says_what_was_asked(tmp_path, srun_on_path):
     assert "--array" not in alone
 
 
+@pytest.mark.parametrize(("max_running", "at_a_time"), [(None, 300), (7, 7), (1000, 300)])
+def test_all_elements_of_an_array_may_run_unless_fewer_are_asked_for(tmp_path, srun_on_path, max_running, at_a_time):
+    made = launcher(tmp_path / "runs", max_running=max_running)
+    text = made.show(Batch(tuple((f"{k:016x}",) for k in range(300)), "finetune", ()))
+    assert f"#SBATCH --array=0-299%{at_a_time}\n" in text
+
+
 def test_a_pack_asks_for_its_runs_together(tmp_path, srun_on_path):
     made = launcher(tmp_path / "runs", pack=3)
     made.profile = replace_fields(PROFILE, mem_gb=2.0, cpus_per_task=2)
