@@ -92,7 +92,7 @@ def _against_baseline(store: Store, id_: str) -> Iterator[str]:
         baselines = {ablation["name"]: ablation["baseline"] for ablation in plan["ablations"]}
         for other in plan["cells"]:
             same = (other["ablation"], other["dataset"]) == (cell["ablation"], cell["dataset"])
-            if not same or other["arm"] != baselines[cell["ablation"]]:
+            if not same or other["arm"] != baselines.get(cell["ablation"]):  # a search's round has no ablations
                 continue
             for mine, theirs in zip(cell["replicates"], other["replicates"], strict=True):
                 stage = next((stage for stage, run in mine["runs"].items() if run == id_), None)

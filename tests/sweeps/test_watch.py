@@ -194,6 +194,15 @@ def test_why_says_what_it_can_where_accounting_says_nothing(slurm, monkeypatch, 
     assert ("Problem talking to the database" if is_down else "it has forgotten the job") in said.output
 
 
+def test_why_tells_of_every_run_of_a_search(slurm):
+    """Its rounds have plans without ablations, so without a baseline."""
+    slurm("search", "run", "lr_from_scratch")
+    for id_ in slurm.store.run_ids():
+        said = slurm("why", id_)
+        assert said.exit_code == 0, said.exception
+        assert "in sweep lr_from_scratch.round-" in said.output
+
+
 def test_children_that_began_before_their_parent_was_done_are_no_runs_that_vanish(slurm):
     """Behind a pack they start whatever became of it; a parent may take several jobs where requeue is forbidden."""
 
