@@ -13,6 +13,7 @@ from slurm.snapshot import take_snapshot
 from sweeps.commands.estimates import cost_of
 from sweeps.commands.options import parents_of
 from sweeps.commands.pending import prepare_runs, set_results_aside, take_up
+from sweeps.commands.replaced import check_is_stored
 from sweeps.commands.show import console
 from vmae.claim import Claim
 from vmae.config import STAGES
@@ -34,6 +35,7 @@ class Order:
         max_running: elements of an array at a time; None: all.
         max_gpu_hours: the estimate above which nothing is submitted; None: no limit.
         is_watched: as of `pending_of`.
+        has_plan: whether the plan was written by an earlier submit of this command: it is not put over another one then.
     """
 
     profile_name: str
@@ -46,6 +48,7 @@ class Order:
     max_running: int | None = None
     max_gpu_hours: float | None = None
     is_watched: bool = False
+    has_plan: bool = False
 
     def launcher(self, store: Store, made: Plan, code: Path) -> SlurmLauncher:
         """Return the launcher for a plan, whose jobs start in the snapshot `code`."""
@@ -98,9 +101,16 @@ class Order:
 
 
 def submit_to_slurm(store: Store, made: Plan, order: Order, quiet: bool = False) -> None:
-    """Submit what is missing and return; SchedulerError if SLURM refuses in the middle (what was submitted stays)."""
+    """Submit what is missing and return.
+
+    Raises:
+        SchedulerError: SLURM refuses in the middle; what was submitted stays.
+        RunDirError: as of `check_is_stored`, and of `take_up`.
+    """
     control.queue()  # before anything is written: is there a SLURM that answers?
     with Claim(submit_lock(store)).held("the run root, for submitting,", beats=True):
+        if order.has_plan:
+            check_is_stored(store, made, order.profile_name)
         queue = control.queue(submitters(store))  # now that no other submit is at work
         adopt_orphans(store, queue)
         seen = look(store, parents_of(made))

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,6 +144,22 @@ def store_of(runs: Path | None) -> Store:
     if not root.is_dir() and root.exists():
         raise RunDirError(f"{root} is no folder; runs lie in one, by default $VMAE_RUNS, or ./runs")
     return Store(root)
+
+
+def root_option(store: Store) -> Path | None:
+    """Return what --runs must say for a command to find the store, None where it finds it by itself."""
+    return None if store.root == default_root().absolute() else store.root
+
+
+def typed_plan(plan: Mapping[str, Any], **options: Any) -> str:
+    """Return the sweep of a stored plan with the options that ask for that plan, and with further ones, as they are typed."""
+    settings = []
+    for path, value in plan.get("set", {}).items():
+        text = f"{path}={value}"
+        settings.append(text if parse_setting(text) == (path, value) else f"{path}={json.dumps(value)}")
+    is_own = plan["seeds"] == list(registry.load(plan["sweep"]).seeds)
+    seeds = None if is_own else ",".join(map(str, plan["seeds"]))
+    return typed(plan["sweep"], set=settings, seeds=seeds, **options)
 
 
 def parents_of(made: Plan) -> dict[str, str | None]:

@@ -1,14 +1,13 @@
 """What a submit takes up, and the run directories that it works in."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from slurm.look import Look, look
 from sweeps.commands.options import parents_of
+from sweeps.commands.replaced import replaced
 from sweeps.commands.rows import run_names
 from sweeps.commands.show import console
-from vmae.errors import RunDirError, VmaeError
+from vmae.errors import RunDirError
 from vmae.files import write_atomic
 from vmae.runs import AT_WORK, FINISHED, State, Store
 from vmae.runtime import RuntimeConfig
@@ -38,25 +37,6 @@ def prepare_runs(store: Store, made: Plan, runtime: RuntimeConfig, seen: Look | 
         if not run_dir.runtime.exists() or (not is_kept and run_dir.runtime.read_bytes() != settings):
             write_atomic(run_dir.runtime, settings)
     return seen
-
-
-def replaced(store: Store, made: Plan) -> list[str]:
-    """Return what to say of the plan that a submit replaces, if it differs: reports know the new one only."""
-    try:
-        before = store.read_plan(made.sweep.name)
-    except VmaeError:  # none yet, or a damaged one, which is written anew
-        return []
-    old, new = (_asked(plan) for plan in (before, json.loads(json.dumps(made.to_json()))))
-    sentences = [f"replaces the plan of {made.sweep.name} with {old}; now {new}"] if old != new else []
-    if left := sum(store.run(id_).finished() is not None for id_ in before["runs"] if id_ not in made.runs):
-        sentences.append(f"{left} finished runs of it are in no report now; they stay, and come back with the options they had")
-    return sentences
-
-
-def _asked(plan: Mapping[str, Any]) -> str:
-    """Return what `--seeds` and `--set` made of a plan, in words."""
-    overrides = "".join(f", {path}={value}" for path, value in plan.get("set", {}).items())
-    return f"seeds {', '.join(map(str, plan['seeds']))}{overrides}"
 
 
 def take_up(

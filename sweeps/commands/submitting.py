@@ -23,6 +23,7 @@ from sweeps.commands.options import (
     typed,
 )
 from sweeps.commands.pending import RETRIED, pending_of, prepare_runs, startable
+from sweeps.commands.replaced import is_stored
 from sweeps.commands.show import console, print_states
 from sweeps.commands.watched import watching
 from vmae.config import Run
@@ -139,7 +140,8 @@ def watch(
     """Submit to SLURM again whenever something is missing, until nothing is: for clusters that forbid requeue or limit the queue.
 
     Failed runs, and runs that got nowhere twice, are left alone. Ctrl-C stops watching, not the jobs. Ends with 0 if all of the
-    runs that were asked for have a result. Where SLURM does not answer for a while, it is asked again.
+    runs that were asked for have a result. Where SLURM does not answer for a while, it is asked again. Where another submit
+    of the sweep replaces its plan, watching ends, and says how that one is watched.
 
     Example: python -m sweeps watch masking --profile slurm
     """
@@ -172,7 +174,8 @@ def watch(
 def keep_submitting(store: Store, made: Plan, order: "Order", every_s: float) -> "Look":
     """Submit to SLURM whenever something is missing and there is room, until nothing is to come; return the last look.
 
-    After the first submit nothing is retried, and what got nowhere twice is left alone.
+    After the first submit nothing is retried, what got nowhere twice is left alone, and a plan that replaced this one stays:
+    RunDirError.
     """
     from slurm.look import look
     from sweeps.commands.cluster import submit_to_slurm
@@ -182,11 +185,12 @@ def keep_submitting(store: Store, made: Plan, order: "Order", every_s: float) ->
         while True:
             try:
                 submit_to_slurm(store, made, order, quiet=True)
-                order = replace(order, retried=frozenset(), is_watched=True)
+                order = replace(order, retried=frozenset(), is_watched=True, has_plan=True)
                 seen = look(store, parents_of(made))
             except (SchedulerError, Busy) as error:
                 if (num_refusals := num_refusals + 1) > MAX_REFUSALS:
                     raise
+                order = replace(order, has_plan=order.has_plan or is_stored(store, made))
                 console.print(f"{error}; looking again in {every_s:g} s, {num_refusals} of {MAX_REFUSALS} times", markup=False)
             else:
                 num_refusals = 0

@@ -11,7 +11,8 @@ from slurm.launch import LocalLauncher
 from slurm.profile import LocalProfile, load_profile
 from sweeps import registry
 from sweeps.commands import local
-from sweeps.commands.pending import prepare_runs, replaced
+from sweeps.commands.pending import prepare_runs
+from sweeps.commands.replaced import replaced
 from sweeps.commands.rows import run_names
 from vmae.errors import ConfigError
 from vmae.runs import Store

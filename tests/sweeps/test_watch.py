@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
+import shlex
 
 import pytest
 from pretended import Pretended, asked, carry_out
 from pretended_slurm import PretendedSlurm, finish
+from typer.testing import CliRunner
 
 from slurm import control
 from slurm.look import submit_lock
+from sweeps.__main__ import app
 from sweeps.commands.pending import pending_of
 from sweeps.smoke import SWEEP
 from vmae.claim import process_identity
-from vmae.errors import Interrupted, SchedulerError, Stuck
+from vmae.errors import Interrupted, RunDirError, SchedulerError, Stuck
 from vmae.study import make_plan
 
 PLAN = make_plan(SWEEP)
@@ -281,3 +285,40 @@ def test_a_watch_of_other_runs_is_no_hindrance(slurm, monkeypatch):
     slurm("watch", "smoke", "--only", "stage=pretrain")
     assert answers
     assert all(done.exit_code == 0 for done in answers)
+
+
+@pytest.mark.parametrize("later", [("--seeds", "0-2"), ("--set", "finetune.optim.epochs=5")])
+@pytest.mark.parametrize("num_refusals", [0, 2])
+def test_watch_does_not_put_its_plan_over_that_of_a_later_submit(slurm, later, num_refusals):
+    """It ends, with the words that watch the plan which is there now."""
+    slurm.num_refusals = num_refusals
+
+    def submit():
+        if slurm.num_waits == 3:
+            assert slurm("submit", "smoke", *later).exit_code == 0
+
+    slurm.meanwhile = submit
+    said = slurm("watch", "smoke")
+    assert isinstance(said.exception, RunDirError)
+    plan = slurm.store.read_plan("smoke")
+    assert "a later submit replaced the plan of smoke, now seeds 0" in str(said.exception)
+    slurm.meanwhile = lambda: None
+    words = shlex.split(re.search("python -m sweeps (watch .*?);", str(said.exception))[1])
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert slurm.store.read_plan("smoke") == plan
+    assert all(slurm.store.run(id_).finished() for id_ in plan["runs"])
+    assert slurm("watch", "smoke").exit_code == 0
+    assert slurm.store.read_plan("smoke")["runs"].keys() == PLAN.runs.keys(), "the same command puts the former back"
+
+
+def test_watch_goes_on_where_the_same_plan_is_submitted_again(slurm):
+    slurm.meanwhile = lambda: slurm("submit", "smoke")
+    assert slurm("watch", "smoke").exit_code == 0
+    assert num_done(slurm) == 12
+
+
+def test_watch_does_not_make_a_plan_again_that_was_pruned(slurm):
+    slurm.meanwhile = lambda: slurm("prune", "smoke", "--yes")
+    said = slurm("watch", "smoke")
+    assert "the plan of smoke is gone" in str(said.exception)
+    assert slurm.store.sweeps() == []

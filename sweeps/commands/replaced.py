@@ -1,0 +1,63 @@
+"""A sweep has one plan in the store: what becomes of the one that a submit replaces, and who may not replace it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.commands.options import root_option, typed_plan
+from vmae.errors import RunDirError, VmaeError
+from vmae.runs import Store
+from vmae.study import Plan
+
+
+def check_is_stored(store: Store, made: Plan, profile_name: str) -> None:
+    """Refuse to put a plan back that a later submit replaced or a prune deleted; RunDirError says which, and what to type.
+
+    Args:
+        profile_name: that the later plan is watched with.
+    """
+    name = made.sweep.name
+    stored = _stored(store, name)
+    if not stored:
+        raise RunDirError(f"the plan of {name} is gone since this command wrote it; the same command writes it anew")
+    if stored != _as_stored(made):
+        watch = typed_plan(stored, runs=root_option(store), profile=profile_name)
+        raise RunDirError(
+            f"a later submit replaced the plan of {name}, now {_asked(stored)}; that one is watched by: python -m sweeps watch "
+            f"{watch}; the same command as before puts the former back"
+        )
+
+
+def is_stored(store: Store, made: Plan) -> bool:
+    """Return whether the sweep's plan in the store is this one."""
+    return _stored(store, made.sweep.name) == _as_stored(made)
+
+
+def replaced(store: Store, made: Plan) -> list[str]:
+    """Return what to say of the plan that a submit replaces, if it differs: reports know the new one only."""
+    if not (before := _stored(store, made.sweep.name)):
+        return []
+    old, new = _asked(before), _asked(_as_stored(made))
+    sentences = [f"replaces the plan of {made.sweep.name} with {old}; now {new}"] if old != new else []
+    if left := sum(store.run(id_).finished() is not None for id_ in before["runs"] if id_ not in made.runs):
+        sentences.append(f"{left} finished runs of it are in no report now; they stay, and come back with the options they had")
+    return sentences
+
+
+def _stored(store: Store, name: str) -> dict[str, Any]:
+    """Return the plan in the store, {} where there is none, or a damaged one, which is written anew."""
+    try:
+        return store.read_plan(name)
+    except VmaeError:
+        return {}
+
+
+def _as_stored(made: Plan) -> dict[str, Any]:
+    plan: dict[str, Any] = json.loads(json.dumps(made.to_json()))
+    return plan
+
+
+def _asked(plan: Mapping[str, Any]) -> str:
+    """Return what `--seeds` and `--set` made of a plan, in words."""
+    overrides = "".join(f", {path}={value}" for path, value in plan.get("set", {}).items())
+    return f"seeds {', '.join(map(str, plan['seeds']))}{overrides}"
