@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from sweeps import registry
-from sweeps.commands import manage, searching, submitting, watching
+from sweeps.commands import cancelling, manage, searching, submitting, watching
 from sweeps.commands.estimates import cost_of
 from sweeps.commands.options import Name, Only, Preset, ProfileName, Root, Seeds, Set, narrowed, parents_of, plan_of, store_of
 from sweeps.commands.show import console, print_missing_inputs, print_plan
@@ -75,7 +75,7 @@ for command in (
     watching.status,
     watching.logs,
     watching.why,
-    watching.cancel,
+    cancelling.cancel,
     manage.diff,
     manage.adopt,
     manage.prune,

@@ -10,6 +10,14 @@ from vmae.runs import Store
 from vmae.study import Plan
 
 
+def last_plan(store: Store, name: str) -> dict[str, Any]:
+    """Return the plan in the store, {} where there is none, or a damaged one, which is written anew."""
+    try:
+        return store.read_plan(name)
+    except VmaeError:
+        return {}
+
+
 def check_is_stored(store: Store, made: Plan, profile_name: str) -> None:
     """Refuse to put a plan back that a later submit replaced or a prune deleted; RunDirError says which, and what to type.
 
@@ -17,7 +25,7 @@ def check_is_stored(store: Store, made: Plan, profile_name: str) -> None:
         profile_name: that the later plan is watched with.
     """
     name = made.sweep.name
-    stored = _stored(store, name)
+    stored = last_plan(store, name)
     if not stored:
         raise RunDirError(f"the plan of {name} is gone since this command wrote it; the same command writes it anew")
     if stored != _as_stored(made):
@@ -30,26 +38,19 @@ def check_is_stored(store: Store, made: Plan, profile_name: str) -> None:
 
 def is_stored(store: Store, made: Plan) -> bool:
     """Return whether the sweep's plan in the store is this one."""
-    return _stored(store, made.sweep.name) == _as_stored(made)
+    return last_plan(store, made.sweep.name) == _as_stored(made)
 
 
 def replaced(store: Store, made: Plan) -> list[str]:
     """Return what to say of the plan that a submit replaces, if it differs: reports know the new one only."""
-    if not (before := _stored(store, made.sweep.name)):
+    name = made.sweep.name
+    if not (before := last_plan(store, name)):
         return []
     old, new = _asked(before), _asked(_as_stored(made))
-    sentences = [f"replaces the plan of {made.sweep.name} with {old}; now {new}"] if old != new else []
+    sentences = [f"replaces the plan of {name} with {old}; now {new}"] if old != new else []
     if left := sum(store.run(id_).finished() is not None for id_ in before["runs"] if id_ not in made.runs):
         sentences.append(f"{left} finished runs of it are in no report now; they stay, and come back with the options they had")
     return sentences
-
-
-def _stored(store: Store, name: str) -> dict[str, Any]:
-    """Return the plan in the store, {} where there is none, or a damaged one, which is written anew."""
-    try:
-        return store.read_plan(name)
-    except VmaeError:
-        return {}
 
 
 def _as_stored(made: Plan) -> dict[str, Any]:

@@ -1,32 +1,17 @@
-"""status, logs, why and cancel: where a sweep stands, and what to do about one run of it."""
+"""status, logs and why: where a sweep stands, and what became of one run of it."""
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sweeps import registry
-from sweeps.commands.options import (
-    Name,
-    Preset,
-    Root,
-    Seeds,
-    Set,
-    all_parents,
-    declared_or_stored,
-    parents_of,
-    plan_of,
-    store_of,
-    typed,
-)
+from sweeps.commands.options import Name, Preset, Root, Seeds, Set, declared_or_stored, parents_of, store_of
 from sweeps.commands.show import console, print_missing_inputs, print_states
 from sweeps.commands.tidy import find_run
-from sweeps.commands.watched import check_is_unwatched
-from vmae.errors import ConfigError, RunDirError, near
+from vmae.errors import RunDirError
 from vmae.runs import Store
 
 RunName = Annotated[str, typer.Argument(help="A run id, or the beginning of one; `status --all` shows them.")]
@@ -112,82 +97,3 @@ def why(run: RunName, runs: Root = None) -> None:
     store = store_of(runs)
     for line in explain(store, find_run(store, run)):
         console.print(line, markup=False)
-
-
-def cancel(
-    what: Annotated[str, typer.Argument(help="A sweep, a search, or a run id (or its beginning).")],
-    runs: Root = None,
-    sets: Set = None,
-    seeds: Seeds = None,
-    descendants: Annotated[bool, typer.Option("--descendants", help="Also the runs that start from this one.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Cancel SLURM jobs of a sweep, a search or a run; running ones save first, and the next submit resumes them.
-
-    Without --descendants SLURM still drops queued children, which cannot start without their parent.
-
-    Example: python -m sweeps cancel masking
-    """
-    from slurm import control
-    from slurm.look import look
-
-    store = store_of(runs)
-    parents = all_parents(store)
-    chosen, again = _chosen(store, parents, what, sets, seeds, descendants)
-    check_is_unwatched(store, chosen)
-    seen = look(store, parents | chosen)
-    jobs = {id_: job for id_, job in seen.jobs.items() if id_ in chosen}
-    if not jobs:
-        console.print(f"nothing of {what} is in SLURM's queue")
-        return
-    shared = {job.id for job in jobs.values()} & {job.id for id_, job in seen.jobs.items() if id_ not in chosen}
-    if shared:
-        raise ConfigError(f"job {', '.join(sorted(shared))} also works on other runs (--pack); cancel the sweep, or wait")
-    if not yes:
-        typer.confirm(f"cancel {len(jobs)} runs of {what}?", abort=True)
-    control.cancel(sorted({job.id for job in jobs.values()}))
-    console.print(f"cancelled {len(jobs)} runs; {again} takes them up again", markup=False)
-
-
-def _chosen(
-    store: Store, parents: Mapping[str, str | None], what: str, sets: list[str] | None, seeds: str | None, descendants: bool
-) -> tuple[dict[str, str | None], str]:
-    """Return {run id: parent or None} of the runs that `cancel` is asked for, and the command that takes them up again.
-
-    Args:
-        parents: of all runs in the store's plans, parents first.
-    """
-    if registry.is_declared(what):
-        return parents_of(plan_of(what, sets, seeds)), f"python -m sweeps submit {typed(what, set=sets, seeds=seeds)}"
-    if sets or seeds is not None:
-        raise ConfigError(f"--set and --seeds are for a declared sweep, which {what!r} is not; leave them out")
-    again = "the next submit of a sweep that has them"
-    if stored := [name for name in store.sweeps() if name == what or name.startswith(f"{what}.round-")]:
-        search, separator, _ = stored[0].partition(".round-")
-        if separator:
-            _check_is_idle(store, search)
-            again = f"python -m sweeps search {search}"
-        return {id_: run["parent"] for name in stored for id_, run in store.read_plan(name)["runs"].items()}, again
-    if not any(id_.startswith(what) for id_ in store.run_ids()):
-        known = (*registry.names(), *registry.searches(), *store.sweeps())
-        raise ConfigError(f"no sweep, search or run {what!r}{near(what, known)}")
-    first = find_run(store, what)
-    chosen = {first: parents.get(first)}
-    if descendants:
-        for id_, parent in parents.items():  # in their order one pass finds them all
-            if parent in chosen:
-                chosen[id_] = parent
-    return chosen, again
-
-
-def _check_is_idle(store: Store, search: str) -> None:
-    """Refuse to cancel below a coordinator that would submit the runs again."""
-    from sweeps.searching.coordinator import claim_of
-
-    claim = claim_of(store, search)
-    if claim.is_live():
-        owner = claim.owner()
-        raise RunDirError(
-            f"search {search} is at work (process {owner.get('pid')} on {owner.get('host')}) and would submit its runs again; "
-            f"stop it first, with Ctrl-C there"
-        )

@@ -76,6 +76,7 @@ def test_cancel_knows_a_sweep_whose_declaration_is_gone(cluster, monkeypatch):
 @pytest.mark.parametrize("what", ["toys", "toys.round-000"])
 def test_cancel_knows_a_search_and_refuses_while_it_would_submit_again(cluster, monkeypatch, what):
     plan = cluster.store.read_plan("smoke")
+    cluster.store.plan_file("smoke").unlink()
     cluster.store.write_plan("toys.round-000", {key: value for key, value in plan.items() if key not in ("digest", "sha256")})
     with claim_of(cluster.store, "toys").held("search toys"):
         refused = cluster("cancel", what, "--yes")
@@ -84,7 +85,7 @@ def test_cancel_knows_a_search_and_refuses_while_it_would_submit_again(cluster, 
         assert not cluster.cancelled
     done = cluster("cancel", what, "--yes")
     assert set(cluster.cancelled) == set(cluster.jobs)
-    assert "python -m sweeps search toys takes them up again" in done.output
+    assert f"python -m sweeps search toys --profile {cluster.profile} --runs" in done.output
 
 
 def test_cancel_refuses_options_that_would_do_nothing(cluster):
