@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.commands.options import root_option, typed_plan
-from vmae.errors import RunDirError, VmaeError
-from vmae.runs import Store
+from slurm.look import look
+from sweeps.commands.options import all_parents, root_option, typed, typed_plan
+from vmae.errors import RunDirError, SchedulerError, VmaeError
+from vmae.runs import AT_WORK, Store
 from vmae.study import Plan
 
 
@@ -47,10 +48,32 @@ def replaced(store: Store, made: Plan) -> list[str]:
     if not (before := last_plan(store, name)):
         return []
     old, new = _asked(before), _asked(_as_stored(made))
-    sentences = [f"replaces the plan of {name} with {old}; now {new}"] if old != new else []
-    if left := sum(store.run(id_).finished() is not None for id_ in before["runs"] if id_ not in made.runs):
-        sentences.append(f"{left} finished runs of it are in no report now; they stay, and come back with the options they had")
-    return sentences
+    left = {id_: run["parent"] for id_, run in before["runs"].items() if id_ not in made.runs}
+    sentences = []
+    if old != new:
+        sentences.append(f"replaces the plan of {name} with {old}; now {new}")
+    elif left:
+        sentences.append(f"replaces the plan of {name}: {len(left)} of its runs are none of what it declares now")
+    if num_finished := sum(store.run(id_).finished() is not None for id_ in left):
+        sentences.append(
+            f"{num_finished} finished runs of it are in no report now; they stay, and come back with the options they had"
+        )
+    planned = all_parents(store, without=name)
+    return sentences + _at_work(store, {id_: parent for id_, parent in left.items() if id_ not in planned})
+
+
+def _at_work(store: Store, left: Mapping[str, str | None]) -> list[str]:
+    """Return what to say of runs at work that no plan will name, {run id: parent or None}: nobody would see them go on."""
+    try:
+        seen = look(store, left)
+    except SchedulerError as error:
+        return [f"whether runs of it are still at work cannot be told: {error}"]
+    counts = [f"{n} {state}" for state in AT_WORK if (n := seen.count(state))]
+    if not counts:
+        return []
+    cancel = f"python -m sweeps cancel {typed('--unplanned', runs=root_option(store))} cancels them"
+    how = cancel if seen.jobs else "Ctrl-C where they were submitted stops them"
+    return [f"{seen.count(*AT_WORK)} runs of it are still at work ({', '.join(counts)}), and no plan names them now; {how}"]
 
 
 def _as_stored(made: Plan) -> dict[str, Any]:

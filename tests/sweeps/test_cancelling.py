@@ -2,12 +2,14 @@
 
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
-from pretended_slurm import PretendedSlurm
+from pretended_slurm import PretendedSlurm, finish
 from typer.testing import CliRunner
 
 from slurm import control
+from sweeps import registry
 from sweeps.__main__ import app
 from vmae.errors import ConfigError
 
@@ -106,6 +108,39 @@ def test_jobs_that_also_work_on_runs_of_a_plan_stay_whole(slurm):
     assert set(slurm.jobs) == jobs
     slurm("cancel", "smoke", "--seeds", "0,1", "--yes")
     assert slurm.jobs == {}
+
+
+def test_runs_that_a_changed_declaration_left_behind_are_said_and_the_command_cancels_them(slurm, monkeypatch):
+    slurm("submit", "smoke")
+    former = waiting(slurm)
+    done, *_ = (id_ for id_ in slurm.store.read_plan("smoke")["runs"])
+    slurm.jobs.pop(slurm.store.run(done).read_submission()["job_id"])
+    finish(slurm.store, done)
+    load = registry.load
+
+    def changed(name, preset=None):
+        sweep = load(name, preset)
+        return replace(
+            sweep, recipes={name: recipe.replace({"pretrain.optim.base_lr": 0.0123}) for name, recipe in sweep.recipes.items()}
+        )
+
+    monkeypatch.setattr(registry, "load", changed)
+    said = slurm("submit", "smoke").output
+    assert "replaces the plan of smoke: 12 of its runs are none of what it declares now" in said
+    assert "11 runs of it are still at work (11 queued), and no plan names them now" in said
+    assert len(waiting(slurm)) == 23
+    words = shlex.split(re.search(r"python -m sweeps (cancel .*) cancels them", said)[1])
+    assert CliRunner().invoke(app, [*words, "--yes"]).exit_code == 0
+    assert waiting(slurm) == runs_of(slurm, "smoke")
+    assert not waiting(slurm) & former
+
+
+@pytest.mark.parametrize("words", [("--seeds", "0"), ("--seeds", "0,1,2")])
+def test_only_runs_that_no_plan_names_are_said_to_be_left_behind(slurm, words):
+    slurm("submit", "smoke", "--seeds", "0,1")
+    said = slurm("submit", "smoke", *words).output
+    assert ("12 runs of it are still at work (12 queued)" in said) == (words[1] == "0")
+    assert slurm("submit", "smoke", *words).output.count("still at work") == 0, "said once"
 
 
 @pytest.mark.parametrize("words", [(), ("smoke", "--unplanned"), ("--unplanned", "--seeds", "1")])
