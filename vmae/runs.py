@@ -276,15 +276,16 @@ class Store:
         """Return where the summary of a search stands."""
         return self.plan_file(search).with_name("search.json")
 
+    def searches(self) -> list[str]:
+        """Return the names of the searches that have a summary, sorted."""
+        return sorted(file.parent.name for file in self.root.glob("sweeps/*/search.json"))
+
     def read_search(self, search: str) -> dict[str, Any]:
         """Read search.json, written after each round; ResultsError names the command that begins the search."""
         path = self.search_file(search)
         if not path.exists():
-            there = sorted(p.parent.name for p in path.parent.parent.glob("*/search.json"))
-            raise ResultsError(
-                f"no search {search!r} in {self.root}; there: {', '.join(there) or 'none'}. "
-                f"Begin it: python -m sweeps search {search}"
-            )
+            there = ", ".join(self.searches()) or "none"
+            raise ResultsError(f"no search {search!r} in {self.root}; there: {there}. Begin it: python -m sweeps search {search}")
         return read_sealed(path, f"python -m sweeps search {search} writes it anew")
 
     def states(self, parents: Mapping[str, str | None], active: Mapping[str, State] | None = None) -> dict[str, State]:

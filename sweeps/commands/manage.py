@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from sweeps.commands.show import console
 from sweeps.commands.tidy import Waste, differences, drop, find_run, unreferenced, waste
 from vmae.claim import Claim
 from vmae.errors import RunDirError
-from vmae.runs import AT_WORK, FINISHED
+from vmae.runs import AT_WORK, FINISHED, State, Store
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 RunId = Annotated[str, typer.Argument(help="A run id, or the beginning of one.")]
@@ -68,34 +69,63 @@ def prune(
     """Delete run directories that no sweep's plan in the store names any more. Shared runs stay as long as one plan names them.
 
     Without a sweep, what has a result stays unless --finished is given: a submit with other --seeds or --set takes runs out of
-    their sweep's plan, and the same options put them back.
+    their sweep's plan, and the same options put them back. Runs of a search's trials stay as long as its search.json does.
 
     Example: python -m sweeps prune masking
     """
-    from slurm.look import look
+    from slurm.look import submit_lock
 
     store = store_of(runs)
+    before = _written(store, name)
+    found = _prunable(store, name, finished)
+    for id_ in found.going:
+        console.print(f"  {id_}  {found.states[id_]:<11} {Waste(store.root / id_).size_mb:.1f} MB")
+    for id_ in found.kept:
+        console.print(f"  {id_}  stays: {found.states[id_]}, or another run has adopted its result")
+    if found.num_spared:
+        console.print(f"  {found.num_spared} runs of no plan stay, for they have a result; --finished deletes them too")
+    if not found.going and not name:
+        console.print("nothing to delete" if found.num_spared or found.kept else "every run is named by a plan or a trial")
+        return
+    also = f" and the plan of {name}" if name else ""
+    if not yes:
+        typer.confirm(f"delete {len(found.going)} runs{also}?", abort=True)
+    with Claim(submit_lock(store)).held("the run root, for submitting,", beats=True):
+        if _written(store, name) != before:
+            raise RunDirError(f"{name} was submitted while this waited for an answer; nothing was deleted")
+        still = set(_prunable(store, name, finished).going)
+        going = [id_ for id_ in found.going if id_ in still]
+        drop(store, going, name)
+    taken = f"; {n} stay, taken up meanwhile" if (n := len(found.going) - len(going)) else ""
+    console.print(f"deleted {len(going)} runs{also}{taken}")
+
+
+@dataclass(frozen=True)
+class _Prunable:
+    """What a prune would delete, what it keeps for it is at work or adopted, and how many it spares for their results."""
+
+    going: list[str]
+    kept: list[str]
+    num_spared: int
+    states: Mapping[str, State]
+
+
+def _prunable(store: Store, name: str | None, finished: bool) -> _Prunable:
+    from slurm.look import look
+
     doomed = unreferenced(store, without=name)
     parents = all_parents(store)
     states = look(store, {id_: parents.get(id_) for id_ in (*parents, *doomed)}).states
     spared = [id_ for id_ in doomed if states[id_] in FINISHED and not (name or finished)]
     doomed = [id_ for id_ in doomed if id_ not in spared]
     kept = [id_ for id_ in doomed if states[id_] in AT_WORK or store.is_source(id_, apart_from=doomed)]
-    going = [id_ for id_ in doomed if id_ not in kept]
-    for id_ in going:
-        console.print(f"  {id_}  {states[id_]:<11} {Waste(store.root / id_).size_mb:.1f} MB")
-    for id_ in kept:
-        console.print(f"  {id_}  stays: {states[id_]}, or another run has adopted its result")
-    if spared:
-        console.print(f"  {len(spared)} runs of no plan stay, for they have a result; --finished deletes them too")
-    what = f"{len(going)} runs" + (f" and the plan of {name}" if name else "")
-    if not going and not name:
-        console.print("nothing to delete" if spared or kept else "every run is named by a plan")
-        return
-    if not yes:
-        typer.confirm(f"delete {what}?", abort=True)
-    drop(store, going, name)
-    console.print(f"deleted {what}")
+    return _Prunable([id_ for id_ in doomed if id_ not in kept], kept, len(spared), states)
+
+
+def _written(store: Store, name: str | None) -> int | None:
+    """Return when the plan of `name` was last written, in ns; each submit writes it."""
+    file = store.plan_file(name) if name else None
+    return file.stat().st_mtime_ns if file and file.exists() else None
 
 
 def gc(

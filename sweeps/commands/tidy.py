@@ -56,17 +56,23 @@ def differences(store: Store, a: str, b: str) -> list[str]:
 
 
 def unreferenced(store: Store, without: str | None = None) -> list[str]:
-    """Return the runs that no plan names.
+    """Return the runs that no plan names, and no trial of a search: its values and its winner stand on them.
 
     Args:
         without: a sweep whose plan is not counted, so that its own runs are found; others that no plan names are then left out.
     """
+    named = set(all_parents(store, without)) | set(_of_trials(store))
     if without is None:
-        named = set(all_parents(store))
         return [id_ for id_ in store.run_ids() if id_ not in named]
     mine = set(store.read_plan(without)["runs"])
-    named = set(all_parents(store, without))
     return [id_ for id_ in store.run_ids() if id_ in mine - named]
+
+
+def _of_trials(store: Store) -> Iterator[str]:
+    for search in store.searches():
+        for cell in store.read_search(search)["cells"]:
+            for trial in cell["trials"]:
+                yield from trial["runs"].values()
 
 
 def drop(store: Store, ids: Collection[str], sweep: str | None) -> None:

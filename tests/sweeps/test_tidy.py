@@ -243,6 +243,48 @@ def test_runs_that_another_choice_of_seeds_took_out_of_the_plan_outlive_prune(tm
     assert "deleted 12 runs" in slurm("prune", "--finished", "--yes").output
 
 
+@pytest.mark.parametrize("name", [(), ("smoke",)])
+def test_prune_deletes_nothing_that_was_taken_up_while_it_asked(tmp_path, monkeypatch, name):
+    slurm = PretendedSlurm(tmp_path, monkeypatch)
+    slurm("submit", "smoke", "--seeds", "0")
+    slurm.jobs.clear()
+    if not name:
+        slurm("submit", "smoke", "--seeds", "1")
+        slurm.jobs.clear()
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: slurm("submit", "smoke", "--seeds", "0"))
+    said = slurm("prune", *name)
+    if name:
+        assert "smoke was submitted while this waited" in str(said.exception)
+    else:
+        assert "deleted 0 runs; 12 stay, taken up meanwhile" in said.output
+    assert slurm.store.read_plan("smoke")["seeds"] == [0]
+    assert set(slurm.store.read_plan("smoke")["runs"]) <= set(slurm.store.run_ids())
+
+
+def test_prune_is_refused_while_a_submit_is_at_work(small, store):
+    store.plan_file("smoke").unlink()
+    with Claim(submit_lock(store)).held("the run root"):
+        assert isinstance(CliRunner().invoke(app, ["prune", "--runs", str(store.root), "--yes"]).exception, Busy)
+    assert store.run_ids() == sorted(small.runs)
+
+
+def test_prune_leaves_the_runs_that_trials_of_a_search_stand_on(tmp_path, monkeypatch):
+    """A larger budget of a grid is one larger round, whose plan names only what was open then."""
+    slurm = PretendedSlurm(tmp_path, monkeypatch)
+    for trials in ("4", "8"):
+        assert slurm("search", "run", "lr_from_scratch", "--trials", trials).exit_code == 0
+    told = {
+        id_
+        for cell in slurm.store.read_search("lr_from_scratch")["cells"]
+        for trial in cell["trials"]
+        for id_ in trial["runs"].values()
+    }
+    assert not told <= set().union(*(slurm.store.read_plan(sweep)["runs"] for sweep in slurm.store.sweeps()))
+    assert "every run is named" in slurm("prune", "--finished", "--yes").output
+    assert slurm("prune", slurm.store.sweeps()[0], "--yes").exit_code == 0
+    assert told <= set(slurm.store.run_ids())
+
+
 def test_gc_keeps_the_state_before_a_divergence(small, store):
     done, diverged = same_stage(small)
     finish(store, done)
