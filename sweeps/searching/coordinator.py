@@ -11,7 +11,7 @@ from sweeps.searching.declared import Asked
 from sweeps.searching.journal import open_database, open_journal, quiet_optuna, recover_tail
 from sweeps.searching.study import CellStudy
 from vmae.claim import Claim
-from vmae.config import EvaluateRun
+from vmae.config import STAGES, EvaluateRun
 from vmae.errors import Interrupted, ResultsError, RunDirError
 from vmae.identity import cell_id, run_id
 from vmae.runs import State, Store, now
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 ENDED_BADLY: tuple[State, ...] = ("diverged", "failed", "blocked", "lost")
+MENDED = "after mending: the same command with --retry"
 MAX_TRIES = 5  # of a round whose runs were killed without a word
 
 
@@ -66,7 +67,8 @@ class Coordinator:
 
         Raises:
             Interrupted: the runs were asked to stop; the same command goes on.
-            RunDirError: every trial of a first round failed, which tells of the place, not of the space; none was told.
+            RunDirError: every trial of a first round failed, or what all trials of a cell start from, which tells of the place,
+                not of the space; none of those was told.
         """
         started, before = time.monotonic(), self._num_finished()
         while True:
@@ -156,6 +158,7 @@ class Coordinator:
         return [study.trials[number].user_attrs["runs"] for study in self.studies for number in study.open_numbers]
 
     def _tell(self, states: Mapping[str, State]) -> None:
+        """Tell the open trials, but for cells that a run outside what is tuned keeps from having any; RunDirError names those."""
         ends = {
             (study, number): self._end(study.trials[number].user_attrs["runs"], states)
             for study in self.studies
@@ -164,16 +167,38 @@ class Coordinator:
         if not self._num_finished() and all(value is None and "diverged" not in reason for value, reason in ends.values()):
             raise RunDirError(
                 f"search {self.asked.name}: all {len(ends)} trials of the first round failed, the shared recipe too; the first: "
-                f"{next(iter(ends.values()))[1]}; no trial was told; after mending: "
-                f"python -m sweeps search {self.asked.name} --retry"
+                f"{next(iter(ends.values()))[1]}; no trial was told; {MENDED}"
             )
+        untold: dict[str, str] = {}
         for (study, number), (value, reason) in ends.items():
-            study.tell(number, value, reason)
+            if self._has_failed_outside(study.trials[number].user_attrs["runs"], states):
+                untold[study.cell.name] = reason
+            else:
+                study.tell(number, value, reason)
+        if untold:
+            self.write_summary()
+            failed = "; ".join(f"{cell}: {reason}" for cell, reason in untold.items())
+            raise RunDirError(
+                f"search {self.asked.name}: what all trials of a cell start from failed, and none of them was told: {failed}; "
+                f"{MENDED}"
+            )
+
+    def _has_failed_outside(self, runs: Mapping[str, str], states: Mapping[str, State]) -> bool:
+        """Return whether a trial failed by a run that is the same in all trials of its cell: its values are not to blame.
+
+        One that diverged did so by its recipe, and would again.
+        """
+        stage, id_ = self._bad(runs, states) or ("", "")
+        is_tuned = any(path.startswith("pretrain.") for path in self.asked.search.space)
+        return stage == "pretrain" and not is_tuned and states[id_] != "diverged"
+
+    def _bad(self, runs: Mapping[str, str], states: Mapping[str, State]) -> tuple[str, str] | None:
+        """Return stage and id of the first of a trial's runs that ended badly; those after it are blocked by it."""
+        return next(((stage, runs[stage]) for stage in STAGES if stage in runs and states[runs[stage]] in ENDED_BADLY), None)
 
     def _end(self, runs: Mapping[str, str], states: Mapping[str, State]) -> tuple[float | None, str]:
         """Return a trial's value, or None and why it has none."""
-        bad = next(((stage, id_) for stage, id_ in runs.items() if states[id_] in ENDED_BADLY), None)
-        if bad is not None:
+        if bad := self._bad(runs, states):
             stage, id_ = bad
             reason = str(self.store.run(id_).read_stopped().get("reason", "")).partition("\n")[0]
             return None, f"{stage} {id_} {states[id_]}{f': {reason}' if reason else ''}"

@@ -35,10 +35,14 @@ def declaration(summary: Mapping[str, Any], store: Store, module: str = "") -> s
     winners = []
     for cell in summary["cells"]:
         finished = [trial for trial in cell["trials"] if trial["state"] in ("COMPLETE", "FAIL")]
-        if len(finished) < summary["num_trials"] or cell["best"] is None:
+        where = f"search {summary['search']}, {cell['dataset']}, {cell['arm']}"
+        if len(finished) < summary["num_trials"]:
+            told = f"{len(finished)} of {summary['num_trials']} told"
+            raise RunDirError(f"{where}: {told}; the search is not over: python -m sweeps search {summary['search']}")
+        if cell["best"] is None:
             raise RunDirError(
-                f"search {summary['search']}, {cell['dataset']}, {cell['arm']}: {len(finished)} of {summary['num_trials']} told, "
-                f"best {cell['best']}; the search is not over: python -m sweeps search {summary['search']}"
+                f"{where}: none of {len(finished)} trials completed, the first: {finished[0]['reason']}; after mending: "
+                f"python -m sweeps search {summary['search']} --fresh --retry"
             )
         won = cell["trials"][cell["best"]]
         facts = {"trial": won["number"], "holdout": won["value"], "run": won["runs"]["evaluate"]}
