@@ -200,14 +200,9 @@ def adopt_orphans(store: Store, queue: Mapping[str, control.Job]) -> None:
         queue: asked for since those submits ended.
     """
     records = batches(store)
-    by_name: dict[str, list[int]] = {file.stem: [] for file in records}
-    for job in queue.values():
-        if job.is_active and job.name in by_name:  # an earlier batch of the same runs has the same name
-            by_name[job.name].append(int(job.id.partition("_")[0]))
+    sent = _sent(records, queue)
     for file, record in records.items():
-        if record and by_name[file.stem]:
-            newest, is_array = max(by_name[file.stem]), len(record["jobs"]) > 1
-            job_ids = [f"{newest}_{k}" if is_array else str(newest) for k in range(len(record["jobs"]))]
+        if job_ids := sent.get(file):
             code = store.root / "code" / record["facts"]["code"]
             callables = [_callable(store, job, code) for job in record["jobs"]]
             write_jobs(store, dict(zip(job_ids, callables, strict=True)))
@@ -215,6 +210,32 @@ def adopt_orphans(store: Store, queue: Mapping[str, control.Job]) -> None:
         elif _may_come(record):
             continue
         file.unlink(missing_ok=True)
+
+
+def sent_jobs(records: Mapping[Path, Mapping[str, Any]], queue: Mapping[str, control.Job]) -> dict[str, dict[str, Any]]:
+    """Return what job.json will say of each run, {run id: record}, whose job is in the queue and not noted by its submit yet.
+
+    Args:
+        records: what `batches` returned before the queue was asked for.
+    """
+    notes: dict[str, dict[str, Any]] = {}
+    for file, job_ids in _sent(records, queue).items():
+        notes |= _notes(records[file]["jobs"], job_ids, records[file]["facts"])
+    return notes
+
+
+def _sent(records: Mapping[Path, Mapping[str, Any]], queue: Mapping[str, control.Job]) -> dict[Path, list[str]]:
+    """Return the job ids of each batch that the queue shows under its name, of several the newest."""
+    by_name: dict[str, list[int]] = {file.stem: [] for file, record in records.items() if record}
+    for job in queue.values():
+        if job.is_active and job.name in by_name:  # an earlier batch of the same runs has the same name
+            by_name[job.name].append(int(job.id.partition("_")[0]))
+    found = {}
+    for file, record in records.items():
+        if numbers := by_name.get(file.stem):
+            newest, size = max(numbers), len(record["jobs"])
+            found[file] = [f"{newest}_{k}" if size > 1 else str(newest) for k in range(size)]
+    return found
 
 
 def submitters(store: Store, submissions: Iterable[Mapping[str, Any]] = ()) -> set[str]:
@@ -239,12 +260,19 @@ def _callable(store: Store, job: Sequence[str], code: Path) -> RunJob | PackedJo
 
 
 def _record(store: Store, jobs: Sequence[Sequence[str]], job_ids: Sequence[str], facts: Mapping[str, Any]) -> None:
+    for id_, note in _notes(jobs, job_ids, facts).items():
+        store.run(id_).write_submission(note)
+
+
+def _notes(jobs: Sequence[Sequence[str]], job_ids: Sequence[str], facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     shared = {key: value for key, value in facts.items() if key not in ("estimates_s", "unstarted")}
+    notes = {}
     for job_id, job in zip(job_ids, jobs, strict=True):
         for task, id_ in enumerate(job):
             more = {"job_id": job_id, "task": task, "pack": len(job), "estimate_s": facts["estimates_s"][id_]}
             more |= {"log": f"{job_id}_{task}_log.out", "num_unstarted": facts.get("unstarted", {}).get(id_, 0)}
-            store.run(id_).write_submission({**shared, **more})
+            notes[id_] = {**shared, **more}
+    return notes
 
 
 def batches(store: Store) -> dict[Path, dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm import control
-from slurm.cluster import adopt_orphans, batches, submitters, unanswered
+from slurm.cluster import adopt_orphans, batches, sent_jobs, submitters, unanswered
 from slurm.launch import queued
 from vmae.claim import Claim
 from vmae.runs import RunDir, State, Store
@@ -36,15 +36,15 @@ def look(store: Store, parents: Mapping[str, str | None]) -> Look:
     Raises SchedulerError where runs were given to SLURM and it does not answer: their state cannot be told without it.
     """
     open_ids = [id_ for id_ in parents if store.run(id_).finished() is None]
+    records = batches(store)  # before the queue is asked for: a submit may note its jobs, and delete its record, at any time
+    is_quiet = bool(records) and not Claim(submit_lock(store)).is_live()
     submissions = {id_: record for id_ in open_ids if (record := store.run(id_).read_submission())}
-    has_orphans = bool(batches(store))
-    is_quiet = has_orphans and not Claim(submit_lock(store)).is_live()
     jobs: dict[str, control.Job] = {}
-    if has_orphans or any(record["executor"] == "slurm" for record in submissions.values()):
+    if records or any(record["executor"] == "slurm" for record in submissions.values()):
         queue = control.queue(submitters(store, submissions.values()))
         if is_quiet and not Claim(submit_lock(store)).is_live():  # else squeue may have answered before a submit sent its jobs
             adopt_orphans(store, queue)
-            submissions = {id_: record for id_ in open_ids if (record := store.run(id_).read_submission())}
+        submissions |= {id_: record for id_, record in sent_jobs(records, queue).items() if id_ in open_ids}
         found = {id_: queue.get(str(record["job_id"])) for id_, record in submissions.items() if record["executor"] == "slurm"}
         # A number comes again after years, or on a cluster that was set up anew; then the name is another.
         names = {id_: record.get("name") for id_, record in submissions.items()}

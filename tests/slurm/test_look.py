@@ -1,12 +1,17 @@
 """Where runs stand while SLURM has their jobs: told from the queue and the run's files, through every stage of a job's life."""
 
+import json
+import os
+
 import pytest
 from test_submission import PARENTS, PLAN, launcher
 
 from slurm import control
-from slurm.look import look
+from slurm.cluster import Batch, SlurmLauncher, adopt_orphans
+from slurm.look import look, submit_lock
 from sweeps.commands.pending import pending_of
 from vmae import allocation
+from vmae.claim import process_identity
 
 RUN = next(id_ for id_, run in PLAN.runs.items() if run.stage == "pretrain")
 
@@ -87,3 +92,37 @@ def test_a_run_that_failed_in_this_start_of_a_job_has_failed(store, squeue, monk
     squeue(state, restarts=1)
     assert look(store, PARENTS).states[RUN] == "failed"
     assert not is_taken_up(store)
+
+
+@pytest.mark.parametrize("is_single", [True, False])
+@pytest.mark.parametrize("submitter", ["at work", "killed on another machine", "killed here"])
+def test_jobs_are_known_by_their_name_before_their_submit_has_noted_them(tmp_path, monkeypatch, is_single, submitter):
+    """One that was killed on another login node counts as live for ten minutes, and meanwhile its jobs run."""
+    made = launcher(tmp_path)
+    store, ids = made.store, list(PLAN.runs)[: 1 if is_single else 3]
+    batch = Batch(tuple((id_,) for id_ in ids), "pretrain", ())
+    monkeypatch.setattr(SlurmLauncher, "executor", lambda self, batch: None)
+    monkeypatch.setattr("slurm.cluster.send", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        made.launch(batch)
+    elsewhere = {"host": "login2", "pid": 7, "started": "1"}
+    owner = {"at work": process_identity(os.getppid()), "killed on another machine": elsewhere, "killed here": {}}[submitter]
+    submit_lock(store).write_text(json.dumps(owner))
+    queue = {}
+    monkeypatch.setattr(control, "queue", lambda others: queue)
+    if submitter != "killed here":
+        assert look(store, PARENTS).states[ids[0]] == "missing", "not sent yet"
+    names = ["55"] if is_single else ["55_0", "55_1", "55_2"]
+    states = ["RUNNING", "PENDING", "RUNNING"][: len(ids)]
+    for name, state in zip(names, states, strict=True):
+        queue[name] = control.Job(name, batch.name, state, "None", "n1", 0, "0:10", "me")
+    place = store.run(ids[0])
+    place.claim.write_text(json.dumps({"host": "n1", "pid": 7, "started": "1", "job": names[0], "restart": 0}))
+    place.starts.write_text(json.dumps({"at": "x", "host": "n1", "job": names[0], "restart": 0, "step": 0, "num_ranks": 1}))
+    seen = look(store, PARENTS)
+    assert [seen.states[id_] for id_ in ids] == [state.replace("PENDING", "QUEUED").lower() for state in states]
+    assert [seen.jobs[id_].id for id_ in ids] == names
+    assert place.submission.exists() == (submitter == "killed here"), "a living submit notes them itself"
+    before = {id_: seen.submissions[id_] for id_ in ids}
+    adopt_orphans(store, queue)
+    assert {id_: store.run(id_).read_submission() for id_ in ids} == before
