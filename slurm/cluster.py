@@ -133,7 +133,7 @@ class SlurmLauncher:
         with tempfile.NamedTemporaryFile("w", suffix=".sh") as file, clean_environment():
             file.write(self.show(alone))
             file.flush()
-            return control.call("sbatch", "--test-only", file.name)
+            return control.call("sbatch", "--test-only", file.name, or_stderr=True)
 
     def executor(self, batch: Batch) -> Any:
         """Return submitit's executor for a batch."""

@@ -14,7 +14,8 @@ from vmae.errors import ConfigError, SchedulerError
 
 # A job in one of these is still to come or at work. COMPLETING is, too: SLURM ends its tasks, and where it was requeued starts
 # it again; squeue does not tell which, and a second job would take the run away from it.
-WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED", "STOPPED", "RESV_DEL_HOLD"}
+SUSPENDED = {"SUSPENDED", "STOPPED"}
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"} | SUSPENDED
 RUNNING = {"RUNNING", "CONFIGURING", "RESIZING", "SIGNALING", "STAGE_OUT", "COMPLETING"}
 JOB_FIELDS = ("JobArrayID", "State", "Reason", "NodeList", "RestartCnt", "TimeUsed", "UserName", "Name")  # a name may hold a |
 CHUNK = 500  # job ids per command line
@@ -40,6 +41,11 @@ class Job:
         return self.state in WAITING
 
     @property
+    def has_begun(self) -> bool:
+        """Whether, though it waits, it was at work before."""
+        return self.restarts > 0 or self.state in SUSPENDED
+
+    @property
     def is_active(self) -> bool:
         """Whether it is to come, at work, or on its way out and maybe back into the queue."""
         return self.is_waiting or self.state in RUNNING
@@ -59,19 +65,22 @@ class Partition:
     hosts: frozenset[str]
 
 
-def call(*words: str, timeout_s: float = 60.0) -> str:
-    """Run one SLURM command and return what it printed (on stderr too, where stdout is empty).
+def call(*words: str, timeout_s: float = 60.0, or_stderr: bool = False) -> str:
+    """Run one SLURM command and return what it printed; with `or_stderr` also there, where stdout is empty.
 
     Raises SchedulerError if it is not installed, if slurmctld does not answer, or with its own words if it refuses.
     """
     if shutil.which(words[0]) is None:
         raise SchedulerError(f"no {words[0]} on this machine: SLURM profiles need it; without SLURM use --profile local")
     try:
-        done = subprocess.run(words, env=unfiltered(), capture_output=True, text=True, timeout=timeout_s, check=False)
+        # A job may be called anything, in any encoding.
+        done = subprocess.run(
+            words, env=unfiltered(), capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+        )
     except subprocess.TimeoutExpired:
         raise SchedulerError(f"slurmctld does not answer: {words[0]} took longer than {timeout_s:.0f} s") from None
     if done.returncode == 0:
-        return done.stdout or done.stderr
+        return done.stdout or (done.stderr if or_stderr else "")
     said = " ".join(re.sub(rf"(slurm_load_\w+ error|{words[0]}: error|{words[0]}): ", "", done.stderr).split())
     if re.search(r"Unable to contact|Connection refused|Socket timed out|Communication connection failure", said):
         raise SchedulerError(f"slurmctld does not answer: {said}")
@@ -89,16 +98,21 @@ def user() -> str:
 
 
 def queue(others: Collection[str] = ()) -> dict[str, Job]:
-    """Return the jobs of this user and of `others` by id, elements of arrays each for itself; one call of squeue."""
+    """Return the jobs of this user and of `others` by id, elements of arrays each for itself; one call of squeue.
+
+    Of `others` those who have left have none. SchedulerError also where squeue prints something else than was asked for.
+    """
     fields = ",".join(f"{field}:.256|" for field in JOB_FIELDS)
     text = call("squeue", "-u", ",".join(sorted({user(), *others})), "-r", "-h", "-t", "all", f"--Format={fields}")
     jobs = {}
     for line in text.splitlines():
-        if line.startswith("squeue: error: Invalid user"):  # one who has left
-            continue
         parts = line.removesuffix("|").split("|", len(JOB_FIELDS) - 1)
+        if len(parts) < len(JOB_FIELDS):  # the rest of a name with a line break
+            continue
         id_, state, reason, nodes, restarts, elapsed, owner, name = (part.strip() for part in parts)
         jobs[id_] = Job(id_, name, state, reason, nodes, int(restarts or 0), elapsed, owner)
+    if text.strip() and not jobs:
+        raise SchedulerError(f"squeue prints what cannot be read: {text.strip().splitlines()[0]!r}")
     return jobs
 
 

@@ -52,7 +52,7 @@ def look(store: Store, parents: Mapping[str, str | None]) -> Look:
     active: dict[str, State] = dict.fromkeys((queued(store) | unanswered(store)) & set(parents), "queued")
     for id_, job in jobs.items():
         if job.is_waiting:
-            active[id_] = "requeued" if job.restarts else "queued"
+            active[id_] = "requeued" if job.has_begun else "queued"
         elif not _has_failed(store.run(id_), job):
             active[id_] = "running"
     return Look(store.states(parents, active), jobs, submissions)

@@ -72,6 +72,27 @@ def test_a_colleague_who_has_left_has_no_jobs(says):
     assert control.queue({"somebody"}) == {}
 
 
+def test_what_is_said_on_stderr_is_no_job(says):
+    """As a linker says that cannot preload a library."""
+    says("squeue", error="ERROR: ld.so: object 'libxalt_init.so' from LD_PRELOAD cannot be preloaded: ignored.\n")
+    assert control.queue() == {}
+
+
+@pytest.mark.parametrize("name", ["Gr\udcf6\udcdfe", "a\nb", "a\nb|c"])
+def test_a_name_in_another_encoding_or_with_a_line_break_is_a_name(says, tmp_path, name):
+    says("squeue")
+    text = line("12", name, "RUNNING", "None", "n1", "0", "1:02") + line("13", "x", "PENDING", "None", "", "0", "0:00")
+    (tmp_path / "bin" / "squeue.out").write_bytes(text.encode("latin-1" if name.isascii() else "utf-8", "surrogateescape"))
+    assert {id_: job.state for id_, job in control.queue().items()} == {"12": "RUNNING", "13": "PENDING"}
+
+
+def test_a_queue_that_cannot_be_read_is_not_an_empty_one(says):
+    """Every job of it would be submitted once more."""
+    says("squeue", "12 RUNNING\n")
+    with pytest.raises(SchedulerError, match="squeue prints what cannot be read: '12 RUNNING'"):
+        control.queue()
+
+
 def test_what_filters_the_users_own_squeue_hides_no_job_from_us(tmp_path, monkeypatch):
     """One more job would be submitted for each that is not seen."""
     script = '#!/bin/sh\n[ -z "$SQUEUE_PARTITION$SLURM_CLUSTERS" ] && echo RUNNING; exit 0\n'

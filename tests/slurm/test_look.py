@@ -64,6 +64,15 @@ def test_a_run_whose_job_is_over_is_taken_up(store, squeue, monkeypatch, state):
     assert is_taken_up(store)
 
 
+@pytest.mark.parametrize(
+    ("state", "restarts", "expected"),
+    [("PENDING", 0, "queued"), ("PENDING", 1, "requeued"), ("SUSPENDED", 0, "requeued"), ("STOPPED", 0, "requeued")],
+)
+def test_what_waits_to_go_on_is_told_from_what_waits_to_begin(store, squeue, state, restarts, expected):
+    squeue(state, restarts)
+    assert look(store, PARENTS).states[RUN] == expected
+
+
 def test_a_job_number_that_comes_again_is_another_job(store, squeue):
     """Numbers start anew after some years, or where the cluster was set up anew."""
     record = store.run(RUN).read_submission()
