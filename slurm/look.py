@@ -1,5 +1,6 @@
 """One look at where runs stand: their directories, the queues of launchers on this machine, and one call of squeue."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from slurm import control
 from slurm.cluster import adopt_orphans, batches, sent_jobs, submitters, unanswered
 from slurm.launch import queued
 from vmae.claim import Claim
+from vmae.errors import RunDirError
 from vmae.runs import RunDir, State, Store
 
 
@@ -43,7 +45,8 @@ def look(store: Store, parents: Mapping[str, str | None]) -> Look:
     if records or any(record["executor"] == "slurm" for record in submissions.values()):
         queue = control.queue(submitters(store, submissions.values()))
         if is_quiet and not Claim(submit_lock(store)).is_live():  # else squeue may have answered before a submit sent its jobs
-            adopt_orphans(store, queue)
+            with contextlib.suppress(RunDirError, OSError):  # of somebody who may only look; a submit says what it cannot write
+                adopt_orphans(store, queue)
         submissions |= {id_: record for id_, record in sent_jobs(records, queue).items() if id_ in open_ids}
         found = {id_: queue.get(str(record["job_id"])) for id_, record in submissions.items() if record["executor"] == "slurm"}
         # A number comes again after years, or on a cluster that was set up anew; then the name is another.

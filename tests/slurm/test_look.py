@@ -1,7 +1,9 @@
 """Where runs stand while SLURM has their jobs: told from the queue and the run's files, through every stage of a job's life."""
 
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 from test_submission import PARENTS, PLAN, launcher
@@ -135,3 +137,30 @@ def test_jobs_are_known_by_their_name_before_their_submit_has_noted_them(tmp_pat
     before = {id_: seen.submissions[id_] for id_ in ids}
     adopt_orphans(store, queue)
     assert {id_: store.run(id_).read_submission() for id_ in ids} == before
+
+
+def test_who_may_only_read_a_store_sees_where_its_runs_stand(store, squeue, monkeypatch):
+    """Though a launcher and two submits that died left notes there, which others clear away."""
+    squeue("RUNNING")
+    array = [*[[id_] for id_ in PLAN.runs if id_ != RUN][:3], [RUN]]
+    facts = {"executor": "slurm", "name": "vmae-0", "code": "abc", "estimates_s": dict.fromkeys(PLAN.runs)}
+    notes = {
+        store.jobs / "queue-here-1.json": {**process_identity(os.getpid()), "started": "0", "runs": [RUN]},
+        store.jobs / "batches" / "vmae-0.json": {"jobs": array, "facts": facts},
+        store.jobs / "batches" / "vmae-1.json": {},
+    }
+    (store.jobs / "batches").mkdir(parents=True)
+    for file, content in notes.items():
+        file.write_text(json.dumps(content))
+    store.run(RUN).submission.unlink()
+    read = Path.open
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(Path, "open", lambda file, mode="r", **more: refuse() if "w" in mode else read(file, mode, **more))
+    assert look(store, PARENTS).states[RUN] == "running"
+    monkeypatch.undo()
+    assert all(file.exists() for file in notes)
