@@ -86,18 +86,22 @@ class RunDir:
         if not self.config.exists() or (self.load() != run and is_own):
             write_atomic(self.config, (run.model_dump_json(indent=1) + "\n").encode())
 
-    def load(self) -> Run:
-        """Read the config; RunDirError if it is absent, unreadable or does not hash to the directory's name."""
+    def read_config(self) -> Run:
+        """Read what was run, under another version's mathematics too; RunDirError if it is absent or unreadable."""
         try:
-            run = load_run(self.config.read_bytes(), str(self.config))
+            return load_run(self.config.read_bytes(), str(self.config))
         except (FileNotFoundError, NotADirectoryError):
             raise RunDirError(f"{self.path} is not a run directory: it has no config.json") from None
         except ConfigError as error:
             raise RunDirError(f"{error}; the run directory was edited or written by another version") from None
+
+    def load(self) -> Run:
+        """Read the config; RunDirError if it is absent, unreadable or does not hash to the directory's name."""
+        run = self.read_config()
         if (actual := run_id(run)) != self.id:
             raise RunDirError(
-                f"{self.config} hashes to {actual}, not to its directory's name {self.id}: the config was edited "
-                f"or the directory renamed; restore it, or remove the directory and submit again"
+                f"{self.config} hashes to {actual}, not to its directory's name {self.id}: the config was edited, "
+                f"the directory renamed, or the mathematics changed since; restore it, or remove the directory and submit again"
             )
         return run
 

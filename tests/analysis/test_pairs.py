@@ -8,7 +8,8 @@ import synthetic as made
 from analysis.collect import load_study, predictions
 from analysis.pairs import compare_arms
 from analysis.table import paired_predictions
-from vmae.errors import ResultsError
+from vmae.config import PretrainConfig
+from vmae.errors import ResultsError, RunDirError
 from vmae.results import read_result, write_result
 from vmae.study import Ablation, make_plan
 
@@ -36,6 +37,15 @@ def test_numbers_tests_and_settings(study):
 def test_a_section_that_one_arm_lacks_is_one_line(study):
     lines = list(compare_arms(study, "tube 0.875", "scratch"))
     assert [line.strip() for line in lines if "setting" in line] == ["setting parent.parent: set against None"]
+
+
+def test_runs_of_mathematics_that_changed_since_are_compared(study, monkeypatch):
+    """An archive keeps them under the ids that they had."""
+    before = list(compare_arms(study, "tube 0.875", "random 0.875"))
+    monkeypatch.setattr(PretrainConfig, "algo", PretrainConfig.algo + 1)
+    with pytest.raises(RunDirError, match="or the mathematics changed since"):
+        study.run_dir(study.replicates["run.evaluate"].iloc[0]).load()
+    assert list(compare_arms(study, "tube 0.875", "random 0.875")) == before
 
 
 def test_an_arm_without_runs_says_so(store):
