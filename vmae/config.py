@@ -67,6 +67,7 @@ class _Pretraining(Config):
 class PretrainConfig(_Pretraining):
     """Masked reconstruction: what is hidden, what is asked for, and how a miss is priced."""
 
+    algo: ClassVar[int] = 1
     method: Annotated[Literal["masked"], OmitWhen("masked")] = "masked"
     clip: ClipConfig = ClipConfig()
     repeats: Annotated[
@@ -127,6 +128,7 @@ class PretrainConfig(_Pretraining):
 class ContrastConfig(_Pretraining):
     """MoCo v3 (Chen, Xie and He 2021, arXiv:2104.02057) on clips: two clips of one video belong together, others do not."""
 
+    algo: ClassVar[int] = 2  # 1: no BatchNorm at the predictor's end, statistics over both views together, another initialisation
     method: Literal["moco_v3"] = "moco_v3"
     clip: Annotated[FinetuneClipConfig, Field(description="how each clip is drawn and altered")] = FinetuneClipConfig()
     temperature: Annotated[float, Field(gt=0.0, description="of the softmax over cosines")] = 0.2
@@ -212,11 +214,15 @@ class EvaluateConfig(Config):
 class PretrainRun(Config):
     """One pre-training."""
 
-    algo: ClassVar[int] = 1
     stage: Literal["pretrain"] = "pretrain"
     grid: CubeGrid
     encoder: EncoderConfig
     pretrain: PretrainSection
+
+    @property
+    def algo(self) -> int:
+        """The version of the method's mathematics."""
+        return self.pretrain.algo
 
     @property
     def masked(self) -> PretrainConfig:

@@ -86,7 +86,8 @@ def canonical(values: dict[str, Any]) -> str:
 def digest(run: BaseModel, *, with_seeds: bool = True) -> str:
     """Return the first 16 hex digits of the sha256 over the canonical payload of `run`.
 
-    `run.algo` is the version of the stage's mathematics: raising it gives every such run, and its children, a new id.
+    `run.algo` is the version of the stage's mathematics, of a pre-training its method's: raising it gives every such run, and its
+    children, a new id.
     """
     text = canonical({"scheme": SCHEME_VERSION, "algo": getattr(run, "algo", 1), "config": payload(run, with_seeds=with_seeds)})
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]

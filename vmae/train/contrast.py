@@ -13,7 +13,7 @@ from vmae.data.clips import TrainBatches
 from vmae.data.frames import FrameSource
 from vmae.data.source import chosen_of, manifest_of
 from vmae.errors import ConfigError, DataError
-from vmae.model.contrast import MoCo, contrast, momentum_at, of_other_view
+from vmae.model.contrast import MoCo, contrast, momentum_at, of_other_view, symmetric_loss, views_at
 from vmae.train.checkpoint import save_weights
 from vmae.train.distributed import World
 from vmae.train.heldout import MASK_EPOCH, below_floor, none_readable, open_heldout
@@ -47,12 +47,12 @@ def pretrain_contrast(run: PretrainRun, place: Place) -> Outcome:
         )
     own = torch.tensor(batches.places(world.rank), device=world.device)
     all_places = torch.tensor([p for rank in range(world.size) for p in batches.places(rank)], device=world.device)
+    views = views_at(own)
 
     def loss_of(clips: Tensor) -> Tensor:
         with autocast(config.precision, world.device):
-            queries, keys = training.parallel(to_float(clips, world.device))
-        losses = contrast(queries, world.gather_rows(keys), own, all_places, config.temperature)
-        return 4 * config.temperature * losses.mean()  # two directions, each times 2 temperature, as published
+            queries, keys = training.parallel(to_float(clips, world.device), views)
+        return symmetric_loss(queries, world.gather_rows(keys), own, all_places, config.temperature)
 
     for batch in training.steps():
         model.follow(momentum_at(config.momentum, training.progress.step, training.total_steps))
