@@ -14,7 +14,7 @@ from vmae.arms import Arm
 
 SHARED = Arm("VideoMAE, shared rate", {"pretrain.optim.base_lr": 64e-3}, presets=("quick",))
 LENGTH = evidence_long.SWEEP.settings
-RATES = {"pretrain.optim.base_lr": 16e-3, "instead.contrast.optim.base_lr": 1e-3}  # found by the search lr_per_method
+RATES = {"pretrain.optim.base_lr": 16e-3, "instead.contrast.optim.base_lr": 1e-3}  # found by lr_per_method, MoCo's under algo 1
 
 SWEEP = Declaration(
     name="evidence_methods",
