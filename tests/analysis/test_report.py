@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pandas as pd
@@ -36,6 +37,12 @@ def study(store, planned):
     return load_study(store, "synthetic")
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Reports without figures, which take nearly all of their time, for tests of words."""
+    monkeypatch.setattr("analysis.report.drawing", lambda *_, **__: nullcontext(lambda cells: list))
+
+
 def cell(frame, arm):
     return frame[frame["arm"] == arm].iloc[0]
 
@@ -65,6 +72,7 @@ def test_missing_is_missing(store, planned, tmp_path):
     assert "Missing: tube 0.5 (missing (2 of 3 done)), random 0.5 (missing (0 of 3 done))" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_seed_has_no_interval_and_proves_no_ordering(store, tmp_path):
     plan = make_plan(made.sweep(seeds=(0,)))
     made.finish(store, plan, level)
@@ -77,6 +85,7 @@ def test_one_seed_has_no_interval_and_proves_no_ordering(store, tmp_path):
     assert "58.8 (n = 1)" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_words_come_from_the_numbers(store, planned, tmp_path):
     made.finish(store, planned, level, beats=lambda arm: arm != "frame 0.875")
     text = write_report(load_study(store, "synthetic"), tmp_path).file.read_text()
@@ -87,6 +96,7 @@ def test_words_come_from_the_numbers(store, planned, tmp_path):
     assert "Not as declared" not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_table_without_scratch_says_nothing_of_it(store, tmp_path):
     masks = Ablation("masks", made.DOC, "Table 1b", made.ARMS, "tube 0.875")
     two = replace(masks.only("tube 0.5", "tube 0.875"), name="two")
@@ -108,6 +118,7 @@ def test_an_evaluation_without_a_number_leaves_the_report_whole(store, planned, 
     assert "Every arm is above chance" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_seeds_that_agree_to_the_digit_prove_no_power(store, planned, tmp_path):
     made.finish(store, planned, lambda arm, seed: 25.0)
     text = write_report(load_study(store, "synthetic"), tmp_path).file.read_text()
@@ -116,12 +127,14 @@ def test_seeds_that_agree_to_the_digit_prove_no_power(store, planned, tmp_path):
     assert not re.search(r"± \d+\.\d (better|worse)", text)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_says_by_what_overrides_its_runs_differ_from_the_declaration(store, tmp_path):
     made.finish(store, make_plan(made.sweep(), {"finetune.optim.epochs": 3}), level)
     text = write_report(load_study(store, "synthetic"), tmp_path).file.read_text()
     assert "**Not as declared:** finetune.optim.epochs = 3 (`--set`)." in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_arm_at_chance_is_named(store, planned, tmp_path):
     made.finish(store, planned, lambda arm, seed: 13.0 if arm == "scratch" else level(arm, seed))
     assert (

@@ -76,7 +76,7 @@ def test_a_frames_pixels_do_not_depend_on_its_neighbours(tmp_path):
         np.testing.assert_array_equal(read_video(tmp_path / "a.mp4")[order], read_video(tmp_path / "b.mp4"))
 
 
-@pytest.mark.parametrize("when", [0, 1, 4, 9, 14, 19])
+@pytest.mark.parametrize("when", [0, 9, 14, 19])  # where predicted frames leaked, and at the ends
 def test_a_single_frame_says_nothing_about_motion(clips, when):
     assert single_frame_accuracy(clips, "motion", when) <= CEILING
 
