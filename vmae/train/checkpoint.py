@@ -110,7 +110,7 @@ def _check_sums(path: Path) -> None:
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write the model's weights as safetensors, atomically, with their hash in the header."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(weights, {CONTENT: _content_hash(weights)}), make_folder=False)
+    write_atomic(path, safetensors.torch.save(weights, {CONTENT: content_hash(weights)}), make_folder=False)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -122,12 +122,13 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"no weights at {path}: the parent run left none") from None
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
-    if CONTENT in header and header[CONTENT] != _content_hash(weights):
+    if CONTENT in header and header[CONTENT] != content_hash(weights):
         raise CheckpointError(f"{path} is damaged: its weights are not what was written; remove its run directory to train again")
     return weights
 
 
-def _content_hash(weights: Mapping[str, Tensor]) -> str:
+def content_hash(weights: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over names, types, shapes and values of `weights`."""
     content = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

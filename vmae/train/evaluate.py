@@ -26,7 +26,7 @@ from vmae.files import write_atomic
 from vmae.model.classifier import Classifier
 from vmae.runs import RunDir
 from vmae.sections import SubsetConfig
-from vmae.train.checkpoint import load_weights
+from vmae.train.checkpoint import content_hash, load_weights
 from vmae.train.distributed import World
 from vmae.train.setup import autocast
 from vmae.train.training import Outcome, Place
@@ -51,7 +51,7 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     asked = chosen_of(manifest, config.split, SubsetConfig(), place.runtime)
     labels = asked.labels
     model = Classifier(trained)
-    model.load_state_dict(load_weights(parent.weights))
+    model.load_state_dict(weights := load_weights(parent.weights))
     model.to(world.device).eval()
     clip, grid = trained.finetune.clip, run.grid
     reading = Views(grid.num_frames, clip.frame_stride, grid.size_px, config.num_clips, config.num_crops, clip.sampling)
@@ -64,9 +64,11 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
     started = time.perf_counter()
     if world.is_main:
         place.run_dir.note_start(0, world.size)
-    partial_json = read_json(place.run_dir.partial)
-    found = Found.of(partial_json) if partial_json.get("list_sha256") == manifest.list_sha256 else Found()
-    save = partial(_save, place, found, manifest.list_sha256)
+    scores_of = {"list_sha256": manifest.list_sha256, "weights_sha256": content_hash(weights)}
+    saved = read_json(place.run_dir.partial)
+    is_resumed = scores_of.items() <= saved.items()  # else of other videos, or of a parent that was trained again since
+    found = Found.of(saved) if is_resumed else Found()
+    save = partial(_save, place, found, scores_of)
     mean_over_views(compute, asked.frames, reading, place, found, save)
     scored, unread = sorted(found.rows), sorted(found.unread)
     if not scored:
@@ -89,7 +91,7 @@ def evaluate(run: EvaluateRun, parent: RunDir, place: Place) -> Outcome:
         "list_sha256": manifest.list_sha256,
     }
     spent: dict[str, object] = {"num_clips": len(rows) * reading.per_video}
-    if not partial_json:  # else part of the work was another attempt's
+    if not is_resumed:  # else part of the work was another attempt's
         spent["evaluate_s"] = time.perf_counter() - started
     return Outcome(metrics, spent)
 
@@ -168,8 +170,8 @@ def _refuse_not_finite(rows: Rows, videos: Chosen, parent: RunDir) -> None:
         )
 
 
-def _save(place: Place, found: Found, list_sha256: str) -> None:
-    values = {"list_sha256": list_sha256, "rows": found.rows, "frames": found.frames, "unread": found.unread}
+def _save(place: Place, found: Found, scores_of: Mapping[str, str]) -> None:
+    values = {**scores_of, "rows": found.rows, "frames": found.frames, "unread": found.unread}
     write_atomic(place.run_dir.partial, json.dumps(values).encode(), make_folder=False)
 
 

@@ -3,21 +3,26 @@
 import csv
 import io
 import json
+import os
 import shutil
+import signal
 from dataclasses import asdict
 
 import pytest
 import safetensors.torch
 import torch
-from helpers import run_chain
+from helpers import prepare, run_chain
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score
 
 from vmae.data.embedded import embedded_dir
-from vmae.errors import CheckpointError, DataError
+from vmae.errors import CheckpointError, DataError, Interrupted
 from vmae.identity import run_id
+from vmae.job import work
 from vmae.runs import Store
+from vmae.train import evaluate as evaluation
+from vmae.train.checkpoint import load_weights
 from vmae.train.evaluate import Found, _predictions, _top
 
 
@@ -70,6 +75,38 @@ def test_a_broken_model_is_an_error_and_no_score(knn, recipe, store, runtime):
         run_chain(store, broken, runtime)
     evaluation = next(run for run in broken.runs() if run.stage == "evaluate")
     assert store.run(run_id(evaluation)).read_result() is None
+
+
+@pytest.mark.parametrize("case", ["trained again", "by an earlier version", "the same"])
+def test_scores_of_other_weights_are_not_gone_on_with(case, recipe, store, runtime, monkeypatch):
+    """Under one id a fine-tuning that is made again may end in other weights: half of a score would be another model's."""
+    monkeypatch.setattr(evaluation, "CLIPS_PER_BATCH", 16)
+    scratch = recipe.replace({"pretrain": None})
+    weights = store.run(run_chain(store, scratch, runtime, upto="finetune")["finetune"].run_id).weights
+    place = prepare(store, scratch, "evaluate")
+    score = evaluation._rows
+
+    def then_stop(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return score(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "_rows", then_stop)
+        with pytest.raises(Interrupted):
+            work(place, runtime)
+    saved = json.loads(place.partial.read_text())
+    assert 0 < len(saved["rows"]) < 32
+    if case == "trained again":
+        other = {name: -tensor if name.startswith("head.") else tensor for name, tensor in load_weights(weights).items()}
+        safetensors.torch.save_file(other, weights)
+    elif case == "by an earlier version":
+        del saved["weights_sha256"]
+    saved["rows"] = [(video, [1.0, *[0.0] * 7]) for video, _ in saved["rows"]]
+    place.partial.write_text(json.dumps(saved))
+    work(place, runtime)
+    probabilities = [row["label_probability"] for row in csv.DictReader(place.predictions.open())]
+    certain = sum(float(probability) in (0.0, 1.0) for probability in probabilities)
+    assert certain == (len(saved["rows"]) if case == "the same" else 0)
 
 
 @pytest.fixture
