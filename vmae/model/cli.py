@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vmae.claim import read_json
 from vmae.config import FinetuneRun, PretrainRun, Run
 from vmae.errors import CheckpointError, near
 from vmae.runs import RunDir
@@ -37,7 +38,8 @@ def inspect(
     typer.echo(f"file: {file}\nsha256: {file_sha256(file)}\nformat: {checkpoint.format}, {len(checkpoint.weights)} tensors")
     if checkpoint.wrapper:
         typer.echo(f"weights under: {checkpoint.wrapper!r}; beside them: {', '.join(checkpoint.others) or 'nothing'}")
-    for line in [*describe(checkpoint).lines(), *positions_and_heads(checkpoint, run)]:
+    found = describe(checkpoint)
+    for line in [*found.lines(), *positions_and_heads(checkpoint, found, run)]:
         typer.echo(line)
     for name, tensor in checkpoint.weights.items() if names else ():
         typer.echo(f"  {name} {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}")
@@ -71,8 +73,9 @@ def export(
 ) -> None:
     """Write our weights under the names of another project. A run directory knows its cube; for a file say it.
 
-    Their code has positions sincos_1d and nothing else, so a run with others is refused. transformers 4 and 5 read a folder with
-    a huggingface file called model.safetensors by from_pretrained: of a run, the config.json that it wants is written beside it.
+    Their code has positions sincos_1d only, the released one also the heads of its sizes: a run with others is refused.
+    transformers 4 and 5 read a folder with a huggingface file called model.safetensors by from_pretrained: of a run, the
+    config.json that it wants is written beside it.
 
     Example: vmae checkpoint export runs/0123456789abcdef --format huggingface --out exported/model.safetensors
     """
@@ -92,7 +95,7 @@ def export(
     checkpoint = read_checkpoint(file)
     if checkpoint.format != "vmae":
         raise CheckpointError(f"{file} is of format {checkpoint.format}; bring it to ours first: vmae checkpoint import {file}")
-    check_exportable(checkpoint, run)
+    check_exportable(checkpoint, run, format_)
     weights = from_vmae(checkpoint.weights, format_, tubelet, patch)
     if format_ == "released":
         write_atomic(out, lambda path: torch.save({"model": weights}, path))
@@ -108,6 +111,7 @@ def export(
 def _origin(file: Path) -> tuple[Path, Run | None]:
     """Return the weights that are meant, and the run that they are of: `file` is its directory or lies in it; None: no run."""
     place = RunDir((file if file.is_dir() else file.parent).absolute())
-    if file.is_dir() or (file.name == place.weights.name and place.config.exists()):
+    is_theirs = "model_type" in read_json(place.config)  # transformers' config.json is called as a run's
+    if file.is_dir() or (file.name == place.weights.name and place.config.exists() and not is_theirs):
         return place.weights, place.load()
     return file, None

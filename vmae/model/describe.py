@@ -8,12 +8,10 @@ from torch import Tensor
 from vmae.config import FinetuneRun, PretrainConfig, PretrainRun, Run
 from vmae.errors import CheckpointError
 from vmae.grid import CubeGrid
-from vmae.model.formats import cube_of, to_vmae
-from vmae.model.importing import Checkpoint
+from vmae.model.formats import THEIR_POSITIONS, cube_of, to_vmae
+from vmae.model.importing import Checkpoint, heads_of
 from vmae.sections import EncoderConfig
-from vmae.sizes import name_of
-
-THEIR_POSITIONS = "sincos_1d"  # computed by the other projects' code, so in none of their files
+from vmae.sizes import ENCODERS, name_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def _depth(weights: Mapping[str, Tensor], part: str) -> int:
     return len({name.split(".")[2] for name in weights if name.startswith(f"{part}.blocks.")})
 
 
-def positions_and_heads(checkpoint: Checkpoint, run: Run | None) -> list[str]:
+def positions_and_heads(checkpoint: Checkpoint, found: Description, run: Run | None) -> list[str]:
     """Return the two `label: value` lines on what the tensors do not tell, as far as the format or the run does."""
     if run is not None:
         parts = transformers_of(run).items()
@@ -88,7 +86,7 @@ def positions_and_heads(checkpoint: Checkpoint, run: Run | None) -> list[str]:
         known = "pos_embed, in the file" if checkpoint.format == "image_mae" else THEIR_POSITIONS
     else:
         known = "learned" if _learned(checkpoint) else "unknown; the run directory knows them"
-    return [f"positions: {known}", "heads: unknown"]
+    return [f"positions: {known}", f"heads: {heads_of(checkpoint, found.width, found.depth) or 'unknown'}"]
 
 
 def transformers_of(run: Run) -> dict[str, EncoderConfig]:
@@ -131,12 +129,13 @@ def config_of(run: PretrainRun | FinetuneRun) -> dict[str, object]:
     return transformers_config(run.grid, parts["encoder"], parts.get("decoder"), **more)
 
 
-def check_exportable(checkpoint: Checkpoint, run: Run | None) -> None:
-    """Raise CheckpointError where other projects' code, given these weights, would be another model.
+def check_exportable(checkpoint: Checkpoint, run: Run | None, kind: str) -> None:
+    """Raise CheckpointError where other projects' code, given these weights in format `kind`, would be another model.
 
-    A bare file tells of its positions only if they are learned.
+    A bare file tells of its positions only if they are learned, and nothing of its heads.
     """
-    found = {part: config.positions for part, config in transformers_of(run).items()} if run else {}
+    parts = transformers_of(run) if run else {}
+    found = {part: config.positions for part, config in parts.items()}
     found |= {name.split(".")[0]: "learned" for name in _learned(checkpoint)}
     for part, positions in found.items():
         if positions != THEIR_POSITIONS:
@@ -145,10 +144,21 @@ def check_exportable(checkpoint: Checkpoint, run: Run | None) -> None:
                 f"code adds {THEIR_POSITIONS} whatever the file holds, and would be another model. "
                 f"Train with {_field(part)}={THEIR_POSITIONS} to export"
             )
+    if parts and kind == "released":  # a huggingface file has its config.json
+        _check_heads(checkpoint, parts["encoder"])
     if isinstance(run, FinetuneRun) and run.finetune.probe != "none":
         raise CheckpointError(
             f"{checkpoint.path} is a probe ({run.finetune.probe}): the other code has no final norm of the encoder before its "
             "mean, and would be another model; export the pre-training"
+        )
+
+
+def _check_heads(checkpoint: Checkpoint, encoder: EncoderConfig) -> None:
+    name, own = name_of(encoder.width, encoder.depth), encoder.num_heads
+    if name and own != (theirs := ENCODERS[name].num_heads):
+        raise CheckpointError(
+            f"{checkpoint.path}: encoder.num_heads = {own}. The released code's {name} has {theirs} whatever the file holds, and "
+            f"would be another model. Train with encoder.num_heads={theirs} to export, or export to huggingface"
         )
 
 

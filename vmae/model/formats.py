@@ -21,6 +21,7 @@ from vmae.grid import NUM_CHANNELS, CubeGrid
 Weights = dict[str, Tensor]
 Prefixes = tuple[tuple[str, str], ...]
 FORMATS = ("vmae", "released", "huggingface", "image_mae")
+THEIR_POSITIONS = "sincos_1d"  # of released and huggingface: computed by their code, so in none of their files
 
 # (theirs, ours) by first words; the first that fits is taken, in both directions.
 _RELEASED_PRETRAIN = (

@@ -13,11 +13,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from vmae.claim import read_json
 from vmae.errors import CheckpointError, some
 from vmae.files import UNREADABLE, file_sha256
 from vmae.grid import CubeGrid
-from vmae.model.formats import Weights, cube_of, detect, to_vmae
-from vmae.sections import ImportedWeights
+from vmae.model.formats import THEIR_POSITIONS, Weights, cube_of, detect, to_vmae
+from vmae.sections import EncoderConfig, ImportedWeights
+from vmae.sizes import ENCODERS, name_of
 
 WRAPPERS = ("model", "module", "state_dict")  # released, DeepSpeed, others
 PREFIXES = ("module.", "backbone.")  # DataParallel, and detectors built on the encoder
@@ -168,17 +170,54 @@ def _check_cube(checkpoint: Checkpoint, grid: CubeGrid) -> None:
         )
 
 
-def load_imported(model: nn.Module, imported: ImportedWeights, grid: CubeGrid) -> list[str]:
+def heads_of(checkpoint: Checkpoint, width: int, depth: int) -> int | None:
+    """Return the heads that other projects' code gives an encoder of theirs, which no tensor tells; None: not known.
+
+    Those that the config.json beside a Hugging Face file says of this width and depth, else those of the size of that name.
+    """
+    if checkpoint.format not in ("released", "huggingface"):
+        return None
+    said = read_json(checkpoint.path.with_name("config.json")) if checkpoint.format == "huggingface" else {}
+    is_its = (said.get("hidden_size"), said.get("num_hidden_layers")) == (width, depth)
+    if is_its and isinstance(heads := said.get("num_attention_heads"), int):
+        return heads
+    name = name_of(width, depth)
+    return ENCODERS[name].num_heads if name else None
+
+
+def positions_of(checkpoint: Checkpoint) -> str | None:
+    """Return the positions of the encoder in a file, as `encoder.positions` calls them; None: not known, or not taken over."""
+    if checkpoint.format in ("released", "huggingface"):
+        return THEIR_POSITIONS
+    return "learned" if "encoder.positions.table" in checkpoint.weights else None
+
+
+def _check_untold(checkpoint: Checkpoint, encoder: EncoderConfig) -> None:
+    """Refuse positions and heads that the file's model does not have: every tensor would match, in another model.
+
+    Of an image's encoder neither is asked: its positions are not taken over, and MoCo v3's ViT-S has 12 heads.
+    """
+    theirs = {"positions": positions_of(checkpoint), "num_heads": heads_of(checkpoint, encoder.width, encoder.depth)}
+    for field_name, value in theirs.items():
+        if value is not None and (own := getattr(encoder, field_name)) != value:
+            raise CheckpointError(
+                f"{checkpoint.path} ({checkpoint.format}) is of another model: encoder.{field_name} = {own!r}, allowed with "
+                f"these weights: {value!r}; set encoder.{field_name}={value}"
+            )
+
+
+def load_imported(model: nn.Module, imported: ImportedWeights, grid: CubeGrid, encoder: EncoderConfig) -> list[str]:
     """Start a classifier from a file as the released fine-tuning does: encoder without its final norm, head if it fits.
 
-    Returns the report's lines. Raises CheckpointError if the file is not the one that was planned with, does not fit, or lacks
-    any tensor of the encoder: what is left of it would be judged as if it were whole.
+    Returns the report's lines. Raises CheckpointError if the file is not the one that was planned with, does not fit, is of a
+    model with other positions or heads, or lacks any tensor of the encoder: what is left would be judged as if it were whole.
     """
     path = Path(imported.path)
     if (found := file_sha256(path)) != imported.sha256:
         raise CheckpointError(f"{path} is another file than planned: sha256 {found[:12]}, planned {imported.sha256[:12]}")
     checkpoint = read_checkpoint(path)
     _check_cube(checkpoint, grid)
+    _check_untold(checkpoint, encoder)
     weights = to_vmae(checkpoint.weights, checkpoint.format, grid.tubelet_frames)
     own = set(model.state_dict())
     left = () if "encoder.norm.weight" in own else ("encoder.norm.",)  # a probe keeps the final norm

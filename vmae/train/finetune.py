@@ -89,5 +89,5 @@ def _load_start(model: Classifier, run: FinetuneRun, parent: RunDir | None) -> l
         is_inflated = run.parent.grid.is_image and not run.grid.is_image
         model.load_encoder(images_to_clips(weights, run.grid) if is_inflated else weights)
     elif run.weights is not None:
-        return load_imported(model, run.weights, run.grid)
+        return load_imported(model, run.weights, run.grid, run.encoder)
     return []

@@ -168,13 +168,17 @@ def planned(file):
     return ImportedWeights(name="theirs", sha256=file_sha256(file), path=str(file)).model_dump()
 
 
-def test_a_fine_tuning_starts_from_imported_weights(wide, store, runtime, tmp_path):
+def load(run, file):
+    return load_imported(Classifier(run), ImportedWeights(**planned(file)), run.grid, run.encoder)
+
+
+def test_a_fine_tuning_starts_from_imported_weights(as_released, store, runtime, tmp_path):
     file = tmp_path / "theirs.pth"
     torch.save({"model": released_pretraining()}, file)
-    imported = wide.replace({"pretrain": None, "weights": planned(file)})
+    imported = as_released.replace({"pretrain": None, "weights": planned(file)})
     result = run_chain(store, imported, runtime, upto="finetune")["finetune"]
     assert "theirs (released, theirs.pth)" in result.metrics["loaded"]
-    scratch = run_chain(store, wide.replace({"pretrain": None}), runtime, upto="finetune")["finetune"]
+    scratch = run_chain(store, as_released.replace({"pretrain": None}), runtime, upto="finetune")["finetune"]
     assert scratch.run_id != result.run_id
     assert scratch.metrics["loss_train_last"] != result.metrics["loss_train_last"]
     torch.save({"model": released_finetuning()}, file)
@@ -185,15 +189,15 @@ def test_a_fine_tuning_starts_from_imported_weights(wide, store, runtime, tmp_pa
 @pytest.mark.parametrize(
     "gone", [["blocks.1.norm1.weight"], ["patch_embed.proj.bias"], ["blocks.0.attn.q_bias", "blocks.0.attn.v_bias"]]
 )
-def test_an_encoder_with_a_hole_is_refused_whatever_else_fits(wide, tmp_path, gone):
+def test_an_encoder_with_a_hole_is_refused_whatever_else_fits(as_released, tmp_path, gone):
     """Head and norm that fit do not make up for it."""
-    run, file = wide.runs()[1], tmp_path / "theirs.pth"
+    run, file = as_released.runs()[1], tmp_path / "theirs.pth"
     whole = released_finetuning(classes=8)
     torch.save({"model": whole}, file)
-    load_imported(Classifier(run), ImportedWeights(**planned(file)), run.grid)
+    load(run, file)
     torch.save({"model": {name: tensor for name, tensor in whole.items() if name not in gone}}, file)
     with pytest.raises(CheckpointError, match=r"theirs\.pth lacks 1 of the encoder's tensors: encoder\."):
-        load_imported(Classifier(run), ImportedWeights(**planned(file)), run.grid)
+        load(run, file)
 
 
 def test_image_weights_start_a_fine_tuning(wide, store, runtime, tmp_path):
@@ -208,3 +212,43 @@ def test_cubes_of_another_size_are_named_with_both(wide, store, runtime, tmp_pat
     torch.save({"model": released_pretraining(tubelet=4)}, file)
     with pytest.raises(CheckpointError, match=r"cubes of 4 frames of 8 px; this run's grid has cubes of 2 frames of 8 px"):
         run_chain(store, wide.replace({"pretrain": None, "weights": planned(file)}), runtime, upto="finetune")
+
+
+@pytest.mark.parametrize("kind", ["released", "huggingface"])
+@pytest.mark.parametrize("positions", ["sincos_3d", "learned"])
+def test_weights_of_other_positions_are_refused(as_released, tmp_path, kind, positions):
+    """No file of theirs has its positions, so every weight would match in a model that is not theirs."""
+    file = tmp_path / "theirs.pth"
+    torch.save(from_vmae(to_vmae(released_pretraining(), "released", 2), kind, 2, 8), file)
+    load(as_released.runs()[1], file)
+    other = as_released.replace({"encoder.positions": positions}).runs()[1]
+    with pytest.raises(CheckpointError, match=rf"{positions}', allowed .*'sincos_1d'; set encoder\.positions=sincos_1d"):
+        load(other, file)
+
+
+def test_learned_positions_of_ours_are_not_dropped_unsaid(as_released, tmp_path):
+    learned = as_released.replace({"encoder.positions": "learned"}).runs()[1]
+    file = tmp_path / "ours.safetensors"
+    safetensors.torch.save_file(Classifier(learned).state_dict(), file)
+    load(learned, file)
+    with pytest.raises(CheckpointError, match=r"'sincos_1d', allowed .*'learned'; set encoder\.positions=learned"):
+        load(as_released.runs()[1], file)
+
+
+@pytest.mark.parametrize("kind", ["released", "huggingface", "image_mae"])
+def test_weights_of_other_heads_are_refused_where_the_size_is_known(as_released, tmp_path, monkeypatch, kind):
+    """A matrix of queries, keys and values has the same shape for any number of heads; of 16 wide models none is known."""
+    run, file = as_released.runs()[1], tmp_path / "theirs.pth"
+    torch.save(
+        image_mae() if kind == "image_mae" else from_vmae(to_vmae(released_pretraining(), "released", 2), kind, 2, 8), file
+    )
+    other = as_released.replace({"encoder.num_heads": 4}).runs()[1]
+    load(run, file)
+    load(other, file)
+    monkeypatch.setitem(ENCODERS, "vit_tiny", run.encoder)
+    load(run, file)
+    if kind == "image_mae":  # not of the sizes' makers
+        load(other, file)
+        return
+    with pytest.raises(CheckpointError, match=r"encoder\.num_heads = 4, allowed .* 2; set encoder\.num_heads=2"):
+        load(other, file)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from benchmarks.contestants import with_our_epsilon
 from vmae.__main__ import app
+from vmae.errors import CheckpointError
 from vmae.files import file_sha256
 from vmae.identity import run_id
 from vmae.model.autoencoder import VideoMAE
@@ -17,7 +18,9 @@ from vmae.model.blocks import IMAGENET_MEAN, IMAGENET_STD
 from vmae.model.classifier import Classifier
 from vmae.model.describe import describe
 from vmae.model.formats import to_vmae
-from vmae.model.importing import load_into, read_checkpoint
+from vmae.model.importing import load_imported, load_into, read_checkpoint
+from vmae.sections import ImportedWeights
+from vmae.sizes import ENCODERS
 from vmae.train.checkpoint import load_weights, save_weights
 
 
@@ -49,12 +52,6 @@ def test_inspect_import_and_export(wide, tmp_path):
     equal(read_checkpoint(back).weights, released_pretraining())
     _, done = command("export", ours, "--out", back, "--format", "hugginface")
     assert "Did you mean 'huggingface'?" in str(done.exception)
-
-
-@pytest.fixture
-def as_released(wide):
-    """The same with the positions that other projects' code adds."""
-    return wide.replace({"encoder.positions": "sincos_1d", "pretrain.decoder.positions": "sincos_1d"})
 
 
 def test_a_run_exports_by_its_own_geometry(as_released, store, runtime, tmp_path):
@@ -125,6 +122,29 @@ def test_what_others_code_cannot_be_is_not_exported(as_released, store, tmp_path
         _, done = command("export", named, "--out", out, "--format", "huggingface")
         assert (done.exception is None) if words is None else (words in str(done.exception))
         assert out.exists() is (words is None)
+
+
+@pytest.mark.parametrize("kind", ["released", "huggingface"])
+def test_what_is_exported_with_other_heads_can_be_imported_with_no_others(as_released, store, tmp_path, monkeypatch, kind):
+    """A config.json says the heads; the released code has those of its sizes."""
+    run = as_released.runs()[1]
+    monkeypatch.setitem(ENCODERS, "vit_tiny", run.encoder.model_copy(update={"num_heads": 4}))
+    place, out = store.run(run_id(run)), tmp_path / "out" / "model.safetensors"
+    place.create(run)
+    save_weights(place.weights, Classifier(run))
+    _, done = command("export", place.path, "--out", out, "--format", kind)
+    if kind == "released":
+        assert "Train with encoder.num_heads=4 to export" in str(done.exception)
+        assert not out.exists()
+        return
+    assert "heads: 2" in command("inspect", out)[0]
+    imported = ImportedWeights(name="ours", sha256=file_sha256(out), path=str(out))
+    load_imported(Classifier(run), imported, run.grid, run.encoder)
+    other = as_released.replace({"encoder.num_heads": 4}).runs()[1]
+    with pytest.raises(CheckpointError, match=r"set encoder\.num_heads=2"):
+        load_imported(Classifier(other), imported, run.grid, other.encoder)
+    out.with_name("config.json").unlink()
+    load_imported(Classifier(other), imported, run.grid, other.encoder)
 
 
 def test_a_bare_file_says_as_much_of_its_positions_as_it_knows(as_released, tmp_path):
