@@ -10,12 +10,12 @@ from sweeps.paper_values import BY_DATASET_AND_SIZE, BY_SIZE, FINETUNING, PRETRA
 from vmae.config import ContrastConfig, EvaluateConfig, FinetuneConfig, PretrainConfig
 from vmae.errors import ConfigError, near
 from vmae.grid import CubeGrid
+from vmae.imported import ImportedWeights
 from vmae.recipe import Alternatives, Recipe
 from vmae.sections import (
     ClipConfig,
     FinetuneClipConfig,
     FinetuneOptimConfig,
-    ImportedWeights,
     ListedSet,
     MaskConfig,
     MixConfig,

@@ -19,9 +19,10 @@ from sweeps.paper_values import NAMES
 from sweeps.presets import proxy, quick, tiny
 from vmae.config import FinetuneRun
 from vmae.errors import ConfigError, near
+from vmae.imported import ImportedWeights, Normalisation
 from vmae.recipe import Recipe
 from vmae.runtime import default_data_root
-from vmae.sections import ImportedWeights, ListedSet
+from vmae.sections import ListedSet
 from vmae.study import Plan
 
 PRESETS = ("paper", "proxy", "quick", "tiny")
@@ -45,7 +46,11 @@ LISTS = {
 }
 NUM_HELDOUT = 1000
 DATASETS = tuple(NAMES.values())
-WEIGHTS = ("mae_pretrain_vit_base.pth", "vit_base_patch16_224.augreg_in21k.safetensors")  # an image MAE's, a classifier's
+# An image MAE's and a classifier's, and what the pixels that each was trained on were normalised by.
+WEIGHTS: Mapping[str, Normalisation] = {
+    "mae_pretrain_vit_base.pth": "imagenet",
+    "vit_base_patch16_224.augreg_in21k.safetensors": "inception",
+}
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,8 @@ def _weights_file(name: str) -> Path:
 
 def _weights(name: str) -> ImportedWeights:
     """Return released weights by their file's hash; without the file, a stand-in that no run will accept."""
-    file = _weights_file(name)
-    if not file.exists():
-        return ImportedWeights(name=file.stem, sha256=_stand_in(file), path=str(file))
     from vmae.files import file_sha256
 
-    return ImportedWeights(name=file.stem, sha256=file_sha256(file), path=str(file))
+    file = _weights_file(name)
+    content = file_sha256(file) if file.exists() else _stand_in(file)
+    return ImportedWeights(name=file.stem, sha256=content, path=str(file), normalisation=WEIGHTS[name])

@@ -2,8 +2,8 @@
 
 Floors, lowest first; a module imports only what stands before it (tests/test_floors.py reads this list):
 
-    errors files sealed grid identity timms data.embedded sections config sizes recipe arms overrides study remarks results
-    runtime allocation claim starts runs provenance cost cli
+    errors files sealed grid identity imported timms data.embedded sections config sizes recipe arms overrides study remarks
+    results runtime allocation claim starts runs provenance cost cli
     random interrupt data.deadline data.manifest data.subset data.scene data.make
     data.decoders data.video data.guarded data.sampling data.alone data.cache data.packed data.frames data.quarantine
     data.noted data.source data.scan data.lookup data.listing data.official data.foreign data.made data.pack data.transcode

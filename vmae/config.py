@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from vmae.data.embedded import LABEL_SETS
 from vmae.grid import Config, CubeGrid
 from vmae.identity import OmitWhen, Parent
+from vmae.imported import ImportedWeights
 from vmae.sections import (
     ClipConfig,
     DecoderConfig,
@@ -20,7 +21,6 @@ from vmae.sections import (
     FinetuneClipConfig,
     FinetuneOptimConfig,
     Fraction,
-    ImportedWeights,
     MaskConfig,
     MixConfig,
     OptimConfig,

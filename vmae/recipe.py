@@ -19,7 +19,8 @@ from vmae.config import (
 )
 from vmae.errors import ConfigError, near
 from vmae.grid import Config, CubeGrid
-from vmae.sections import EncoderConfig, ImportedWeights
+from vmae.imported import ImportedWeights
+from vmae.sections import EncoderConfig
 
 C = TypeVar("C", bound=BaseModel)
 _RUN: TypeAdapter[Run] = TypeAdapter(Annotated[Run, Field(discriminator="stage")])

@@ -97,17 +97,6 @@ class SubsetConfig(Config):
         return self
 
 
-class ImportedWeights(Config):
-    """Weights that no run of ours made: released, Hugging Face's, image MAE's.
-
-    What is in the file is identity, where it lies is not; `vmae checkpoint inspect FILE` prints the hash.
-    """
-
-    name: Annotated[str, NotIdentity(), Field(min_length=1, description="how tables call these weights")]
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    path: Annotated[str, NotIdentity()]
-
-
 class ClipConfig(Config):
     """How a clip is taken from a video: exact constant stride, random start, random crop."""
 

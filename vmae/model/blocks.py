@@ -12,13 +12,13 @@ from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
 from vmae.grid import NUM_CHANNELS, CubeGrid
+from vmae.imported import NORMALISATIONS, Normalisation
 from vmae.model.attention import attend
 from vmae.model.cubes import cut
 from vmae.model.shared import MaskTokens, attend_sharing
 from vmae.sections import EncoderConfig, Precision
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = NORMALISATIONS["imagenet"]
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 
@@ -148,6 +148,18 @@ class CubeEmbedding(nn.Module):
         """[B, K, P] -> [B, K, D]."""
         embedded: Tensor = self.proj((cubes - self.mean) / self.std)
         return embedded
+
+    @torch.no_grad()
+    def adapt_filters(self, normalisation: Normalisation) -> None:
+        """Make filters that were trained on pixels of another `normalisation` give here, for any cube, what they gave there.
+
+        With its mean m and deviation s: w (x - m) / s + b = w' (x - mean) / std + b' for all pixels x, where w' = w std / s and
+        b' = b + sum of w (mean - m) / s.
+        """
+        m, s = (torch.tensor(v).double().repeat(len(self.mean) // NUM_CHANNELS) for v in NORMALISATIONS[normalisation])
+        filters = self.proj.weight.double()
+        self.proj.bias.copy_(self.proj.bias + (filters * (self.mean - m) / s).sum(dim=1))
+        self.proj.weight.copy_(filters * self.std / s)
 
 
 class Encoder(nn.Module):

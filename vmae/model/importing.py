@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
@@ -17,9 +17,13 @@ from vmae.claim import read_json
 from vmae.errors import CheckpointError, some
 from vmae.files import UNREADABLE, file_sha256
 from vmae.grid import CubeGrid
+from vmae.imported import ImportedWeights
 from vmae.model.formats import THEIR_POSITIONS, Weights, cube_of, detect, to_vmae
-from vmae.sections import EncoderConfig, ImportedWeights
+from vmae.sections import EncoderConfig
 from vmae.sizes import ENCODERS, name_of
+
+if TYPE_CHECKING:
+    from vmae.model.classifier import Classifier
 
 WRAPPERS = ("model", "module", "state_dict")  # released, DeepSpeed, others
 PREFIXES = ("module.", "backbone.")  # DataParallel, and detectors built on the encoder
@@ -206,7 +210,7 @@ def _check_untold(checkpoint: Checkpoint, encoder: EncoderConfig) -> None:
             )
 
 
-def load_imported(model: nn.Module, imported: ImportedWeights, grid: CubeGrid, encoder: EncoderConfig) -> list[str]:
+def load_imported(model: "Classifier", imported: ImportedWeights, grid: CubeGrid, encoder: EncoderConfig) -> list[str]:
     """Start a classifier from a file as the released fine-tuning does: encoder without its final norm, head if it fits.
 
     Returns the report's lines. Raises CheckpointError if the file is not the one that was planned with, does not fit, is of a
@@ -225,4 +229,8 @@ def load_imported(model: nn.Module, imported: ImportedWeights, grid: CubeGrid, e
     report = load_into(model, wanted, min_share=0.0, source=str(path))
     if lacking := [name for name in report.missing if name.startswith("encoder.")]:
         raise CheckpointError(f"{path} lacks {len(lacking)} of the encoder's tensors: {some(lacking)}")
-    return [f"{imported.name} ({checkpoint.format}, {path.name})", *report.lines()]
+    lines = [f"{imported.name} ({checkpoint.format}, {path.name})", *report.lines()]
+    if imported.normalisation != "imagenet":
+        model.encoder.embed.adapt_filters(imported.normalisation)
+        lines.append(f"filters adapted from normalisation {imported.normalisation!r} of pixels")
+    return lines

@@ -4,21 +4,24 @@ import pickle
 
 import pytest
 import safetensors.torch
+import timm
 import torch
 from helpers import run_chain
 from released import equal, image_mae, released_finetuning, released_pretraining, wrapped
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 
+from sweeps.scales import WEIGHTS
 from vmae.errors import CheckpointError
 from vmae.files import file_sha256
 from vmae.grid import CubeGrid
+from vmae.identity import run_id
+from vmae.imported import NORMALISATIONS, ImportedWeights
 from vmae.model.autoencoder import VideoMAE
-from vmae.model.blocks import CubeEmbedding
+from vmae.model.blocks import IMAGENET_MEAN, IMAGENET_STD, CubeEmbedding
 from vmae.model.classifier import Classifier
 from vmae.model.cubes import cut
 from vmae.model.formats import from_vmae, to_vmae
 from vmae.model.importing import load_imported, load_into, read_checkpoint
-from vmae.sections import ImportedWeights
 from vmae.sizes import DECODERS, ENCODERS
 
 
@@ -205,6 +208,42 @@ def test_image_weights_start_a_fine_tuning(wide, store, runtime, tmp_path):
     torch.save({"model": image_mae()}, file)
     result = run_chain(store, wide.replace({"pretrain": None, "weights": planned(file)}), runtime, upto="finetune")["finetune"]
     assert "theirs (image_mae, image.pth)" in result.metrics["loaded"]
+
+
+@pytest.mark.parametrize("normalisation", ["imagenet", "inception"])
+def test_filters_of_pixels_normalised_otherwise_give_what_they_gave(wide, tmp_path, normalisation):
+    """The whole way: a still clip's cubes are embedded as the image's patches were by the model that the file is of."""
+    run, file, weights = wide.runs()[1], tmp_path / "image.safetensors", image_mae()
+    safetensors.torch.save_file(weights, file)
+    model = Classifier(run)
+    imported = ImportedWeights(**planned(file) | {"normalisation": normalisation})
+    lines = load_imported(model, imported, run.grid, run.encoder)
+    image = torch.rand(2, 3, 32, 32)
+    theirs = (IMAGENET_MEAN, IMAGENET_STD) if normalisation == "imagenet" else ((0.5,) * 3, (0.5,) * 3)
+    mean, std = (torch.tensor(values)[:, None, None] for values in theirs)
+    filters, bias = weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"]
+    expected = torch.nn.functional.conv2d((image - mean) / std, filters, bias, stride=8).flatten(2).transpose(1, 2)
+    found = model.encoder.embed(cut(image[:, :, None].expand(-1, -1, 16, -1, -1), run.grid))
+    torch.testing.assert_close(found, expected.repeat(1, 8, 1), rtol=1e-4, atol=1e-4)
+    assert any("'inception'" in line for line in lines) == (normalisation == "inception")
+
+
+def test_how_pixels_were_normalised_is_identity_only_where_it_is_not_imagenets(wide, tmp_path):
+    named = {"name": "theirs", "sha256": "0" * 64, "path": "theirs.pth"}
+    before, same, other = (
+        run_id(wide.replace({"pretrain": None, "weights": named | more}).runs()[0])
+        for more in ({}, {"normalisation": "imagenet"}, {"normalisation": "inception"})
+    )
+    assert before == same == "478a72ab548803c1"
+    assert other != before
+
+
+def test_the_classifier_of_table_1d_is_taken_as_timm_normalises_for_it():
+    for file, normalisation in WEIGHTS.items():
+        if (config := timm.get_pretrained_cfg(file.removesuffix(".safetensors"))) is not None:
+            assert NORMALISATIONS[normalisation] == (config.mean, config.std)
+            return
+    pytest.fail("timm knows none of the files")
 
 
 def test_cubes_of_another_size_are_named_with_both(wide, store, runtime, tmp_path):

@@ -13,13 +13,13 @@ from vmae.__main__ import app
 from vmae.errors import CheckpointError
 from vmae.files import file_sha256
 from vmae.identity import run_id
+from vmae.imported import ImportedWeights
 from vmae.model.autoencoder import VideoMAE
 from vmae.model.blocks import IMAGENET_MEAN, IMAGENET_STD
 from vmae.model.classifier import Classifier
 from vmae.model.describe import describe
 from vmae.model.formats import to_vmae
 from vmae.model.importing import load_imported, load_into, read_checkpoint
-from vmae.sections import ImportedWeights
 from vmae.sizes import ENCODERS
 from vmae.train.checkpoint import load_weights, save_weights
 
