@@ -158,6 +158,15 @@ def ancestors(manifest: Manifest) -> list[Path]:
     return found
 
 
+def descendants(file: Path) -> list[Path]:
+    """Return the lists in the folder of `file` that were taken from it or from one that was; DataError if an about is damaged."""
+    parents = {other: read_about(other).parent for other in sorted(file.parent.glob(f"*{file.suffix}"))}
+    found = [file]
+    for ancestor in found:  # which grows
+        found += [other for other, parent in parents.items() if parent == ancestor.name and other not in found]
+    return found[1:]
+
+
 def read_manifest(file: Path, num_classes: int | None = None, labelled_splits: Collection[str] = ()) -> Manifest:
     """Read and check a manifest.
 

@@ -60,11 +60,14 @@ def read_quarantine(file: Path) -> dict[str, Quarantined]:
     return found
 
 
-def write_quarantine(file: Path, rows: Iterable[Quarantined], replacing: Collection[str] = ()) -> dict[str, Quarantined]:
+def write_quarantine(
+    file: Path, rows: Iterable[Quarantined], replacing: Collection[str] = (), forgetting: Collection[Quarantined] = ()
+) -> dict[str, Quarantined]:
     """Add `rows` to the list beside the manifest `file`, atomically, and return all of it.
 
     Args:
         replacing: what these set aside before is forgotten first. Others' words stay, and stand where both say something.
+        forgetting: rows that are forgotten first too, if they still stand there as they are here.
 
     Raises:
         DataError: the list that is there is damaged, or its folder cannot be written.
@@ -72,7 +75,7 @@ def write_quarantine(file: Path, rows: Iterable[Quarantined], replacing: Collect
     lock = beside(file, "quarantine.lock")
     try:
         with alone(lock):
-            kept = {path: row for path, row in read_quarantine(file).items() if row.by not in replacing}
+            kept = {path: row for path, row in read_quarantine(file).items() if row.by not in replacing and row not in forgetting}
             merged = {row.path: row for row in rows} | kept
             write_atomic(beside(file, "quarantine.csv"), _table(merged).encode("utf-8"))
     except OSError as error:

@@ -1,14 +1,15 @@
 """Decodes every video of a list to its end, in processes that can be killed, and sets aside what training cannot use.
 
 What is found stands beside the manifest: NAME.scan.csv with counts and reasons, and the quarantine. A file that has not changed
-since an earlier scan is not decoded again, so an interrupted scan goes on where it was; one that training set aside is.
+since an earlier scan is not decoded again, so an interrupted scan goes on where it was; one that training set aside is, on this
+list or on one taken from it.
 """
 
 import csv
 import functools
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ import numpy as np
 from vmae.data.alone import alone
 from vmae.data.deadline import Blamed, DeadlinePool
 from vmae.data.decoders import MAX_SIDE_PX, open_video, pictures_of, video_stream
-from vmae.data.manifest import FACTS, Manifest, ancestors, beside, check_root, read_manifest
+from vmae.data.manifest import FACTS, Manifest, ancestors, beside, check_root, descendants, read_manifest
 from vmae.data.quarantine import Quarantined, read_quarantine, write_quarantine
 from vmae.data.video import backend_version, read_clips, resolve_backend
 from vmae.errors import DataError, Interrupted
@@ -134,11 +135,15 @@ def scan(
     try:
         lock = alone(beside(file, "scan.lock"), f"another process is scanning {file}; wait for it")
         with lock, DeadlinePool(num_workers or num_cpus()) as pool:
-            known = _known(manifest, decoder, again)
+            doubted = _doubted(manifest)
+            known = _known(manifest, decoder, again, {row.path for rows in doubted.values() for row in rows})
             done = _scan(manifest, known, decoder, lambda todo: pool.run(look_at, todo, timeout_s, RESULTS_AHEAD), progress)
             write_atomic(beside(file, "scan.csv"), _table(done.rows).encode("utf-8"))
             bad = [Quarantined(row.path, row.reason, "scan") for row in done.bad]
-            write_quarantine(file, bad, replacing=("scan", "training"))
+            write_quarantine(file, bad, replacing=("scan",), forgetting=doubted.pop(file))
+            for taken, rows in doubted.items():
+                if rows:
+                    write_quarantine(taken, (), forgetting=rows)
             _journal(file).unlink()
     except OSError as error:
         raise DataError(f"cannot write beside {file}: {error.strerror}") from None
@@ -150,11 +155,20 @@ def _journal(file: Path) -> Path:
     return beside(file, "scan.part.jsonl")
 
 
-def _known(manifest: Manifest, decoder: str, again: bool) -> dict[str, Seen]:
-    """Return, by path, what earlier scans by the same decoder saw, unless training has set the video aside since."""
+def _doubted(manifest: Manifest) -> dict[Path, list[Quarantined]]:
+    """Return what training has set aside of a manifest's videos, by list: its own, and those taken from it.
+
+    Read before any video is looked at: what training sets aside meanwhile may be newer than the look, and stays.
+    """
+    listed = {row.path for row in manifest.rows}
+    found = {file: read_quarantine(file).values() for file in (manifest.file, *descendants(manifest.file))}
+    return {file: [row for row in rows if row.by == "training" and row.path in listed] for file, rows in found.items()}
+
+
+def _known(manifest: Manifest, decoder: str, again: bool, doubted: Collection[str]) -> dict[str, Seen]:
+    """Return, by path, what earlier scans by the same decoder saw of the videos that are not `doubted`."""
     tables = [row for file in (*reversed(ancestors(manifest)), manifest.file) for row in read_scan(file)]
     known = {row.path: row for row in (*tables, *_read_journal(_journal(manifest.file))) if row.decoder == decoder}
-    doubted = {row.path for row in read_quarantine(manifest.file).values() if row.by == "training"}
     return {path: row for path, row in known.items() if path not in doubted and not (again and row.reason)}
 
 

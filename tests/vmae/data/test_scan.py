@@ -2,6 +2,7 @@
 
 import csv
 import ctypes
+import functools
 import os
 import re
 import signal
@@ -216,6 +217,57 @@ def test_a_list_taken_from_another_is_not_decoded_again(listed):
     done = run(taken.file)
     assert (len(done.rows), done.num_decoded) == (len(taken.rows), 0)
     assert {row.path for row in done.bad} == set(quarantine_of(taken)) & {row.path for row in taken.rows}
+
+
+@pytest.fixture
+def sound(tmp_path):
+    """Four good videos, a list taken from their list, and one taken from that."""
+    rows = [VideoRow(f"good/{i}.mp4", i % 2, "train") for i in range(4)]
+    for i, row in enumerate(rows):
+        put(tmp_path / row.path, i)
+    write_manifest(tmp_path / "sound.csv", rows)
+    (child,) = subset_list(tmp_path / "sound.csv", [3], 0, "train")
+    (grandchild,) = subset_list(child.file, [2], 0, "train")
+    return read_manifest(tmp_path / "sound.csv"), child, grandchild
+
+
+def by_training(file):
+    return [row for row in read_quarantine(file).values() if row.by == "training"]
+
+
+@pytest.mark.parametrize("is_sound", [True, False])
+@pytest.mark.parametrize("generation", [1, 2])
+def test_what_training_set_aside_on_a_list_taken_from_it_is_looked_at_again(sound, is_sound, generation):
+    """A pre-training reads NAME-pretrain.csv, and people scan NAME.csv."""
+    file, of = sound[0].file, sound[generation]
+    run(file)
+    path = of.rows[0].path
+    if not is_sound:
+        (file.parent / path).write_bytes(content(0, "mp4")[:-3000])
+    words = [Quarantined(path, "not done after 60 s", "training"), Quarantined("gone.mp4", "elsewhere", "training")]
+    write_quarantine(of.file, [*words, Quarantined("by eye.mp4", "a still image", "hand")])
+    assert run(file).num_decoded == 1
+    assert set(read_quarantine(of.file)) == {"gone.mp4", "by eye.mp4"}, "others' words, and videos that are not listed here"
+    found = quarantine_of(of).get(path)
+    assert (found and found.by) == (None if is_sound else "scan")
+
+
+def _set_aside_and_examine(file, row, path, backend):
+    if path.endswith(row.path):
+        write_quarantine(file, [row])
+    return examine(path, backend)
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_what_training_sets_aside_while_a_scan_runs_stays(sound, generation):
+    file, on = sound[0].file, sound[generation].file
+    before, after = (row.path for row in sound[2].rows)
+    write_quarantine(on, [Quarantined(before, "before", "training")])
+    meanwhile = Quarantined(after, "meanwhile", "training")
+    run(file, look=functools.partial(_set_aside_and_examine, on, meanwhile))
+    assert by_training(on) == [meanwhile]
+    assert run(file).num_decoded == 1
+    assert by_training(on) == []
 
 
 @pytest.mark.parametrize(
