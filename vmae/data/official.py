@@ -155,10 +155,13 @@ def hmdb51(files: Sequence[Path], split_number: int) -> Listing:
     """Read HMDB51: CLASS_test_splitN.txt of split N, lines `name code` with 1 for train, 2 for test; names may hold anything."""
     pattern = re.compile(r"(.+)_test_split(\d+)\.txt")
     parsed = {file: match for file in files if (match := pattern.fullmatch(file.name))}
-    of_split = {match[1]: file for file, match in parsed.items() if int(match[2]) == split_number}
+    chosen = [(match[1], file) for file, match in parsed.items() if int(match[2]) == split_number]
+    of_split = dict(chosen)
     if not of_split:
         there = ", ".join(sorted({match[2] for match in parsed.values()})) or "none"
         raise DataError(f"no list CLASS_test_split{split_number}.txt among {_some(files)}; splits there: {there}")
+    if twice := [(file, of_split[name]) for name, file in chosen if file != of_split[name]]:
+        raise DataError(f"{twice[0][0]} and {twice[0][1]} could both be the list of their class; {len(twice)} such; leave one")
     classes = tuple(sorted(of_split))
     entries = []
     for label, name in enumerate(classes):

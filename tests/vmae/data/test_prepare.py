@@ -286,6 +286,18 @@ def test_no_group_of_clips_is_torn_apart_by_a_hold_out(tmp_path, asked, taken):
     assert before <= {row.path for row in read_manifest(tmp_path / "u.csv").select("holdout")}
 
 
+def test_two_copies_of_a_list_of_hmdb51_are_refused_with_both(tmp_path):
+    """Of which one would decide by where it lies; other splits may be there as often as they like."""
+    _, lists = miniatures.hmdb51(tmp_path)
+    copy = lists / "old" / "sword_test_split1.txt"
+    copy.parent.mkdir()
+    copy.write_text("mended.avi 1\n")
+    with pytest.raises(DataError) as caught:
+        read_official("hmdb51", files_among([lists]))
+    assert all(str(file) in str(caught.value) for file in (copy, lists / "sword_test_split1.txt"))
+    assert read_official("hmdb51", files_among([lists]), 2).classes == ("brush_hair", "cartwheel", "sword")
+
+
 def test_clips_of_one_film_are_a_group_of_hmdb51(tmp_path):
     names = ("A_film_sit_u_nm_np1_ba_goo_0", "A_film_sit_f_cm_np2_le_bad_13", "A_film_(2)_sit_f_cm_np2_le_med_1", "my own_2")
     write(tmp_path / "sit_test_split1.txt", "".join(f"{name}.avi {1 + (i > 2)} \n" for i, name in enumerate(names)))
