@@ -68,7 +68,7 @@ def _settings(study: Study, pairs: pd.DataFrame) -> Iterator[str]:
     if pairs.empty:
         return
     first = pairs.iloc[0]
-    a, b = (leaves(study.run_dir(str(first[f"run.evaluate{end}"])).read_config()) for end in ("", ".other"))
+    a, b = (leaves(study.run_dir(str(first[f"run.evaluate{end}"])).load(check=False)) for end in ("", ".other"))
     for path in dict.fromkeys(_part(path, a, b) for path in sorted(set(a) | set(b))):
         one, other = (leaves.get(path, "absent" if not _below(path, leaves) else "set") for leaves in (a, b))
         if one != other:

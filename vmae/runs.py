@@ -86,19 +86,15 @@ class RunDir:
         if not self.config.exists() or (self.load() != run and is_own):
             write_atomic(self.config, (run.model_dump_json(indent=1) + "\n").encode())
 
-    def read_config(self) -> Run:
-        """Read what was run, under another version's mathematics too; RunDirError if it is absent or unreadable."""
+    def load(self, *, check: bool = True) -> Run:
+        """Read the config; RunDirError if absent, unreadable or, where `check`, not hashing to the directory's name."""
         try:
-            return load_run(self.config.read_bytes(), str(self.config))
+            run = load_run(self.config.read_bytes(), str(self.config))
         except (FileNotFoundError, NotADirectoryError):
             raise RunDirError(f"{self.path} is not a run directory: it has no config.json") from None
         except ConfigError as error:
             raise RunDirError(f"{error}; the run directory was edited or written by another version") from None
-
-    def load(self) -> Run:
-        """Read the config; RunDirError if it is absent, unreadable or does not hash to the directory's name."""
-        run = self.read_config()
-        if (actual := run_id(run)) != self.id:
+        if (actual := run_id(run)) != self.id and check:
             raise RunDirError(
                 f"{self.config} hashes to {actual}, not to its directory's name {self.id}: the config was edited, "
                 f"the directory renamed, or the mathematics changed since; restore it, or remove the directory and submit again"
