@@ -10,14 +10,14 @@ Kinetics-400; moving digits, asked what they are, for UCF101; and fewer moving d
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps import paper
 from sweeps.paper_values import NAMES
 from sweeps.presets import proxy, quick, tiny
-from vmae.config import FinetuneRun
+from vmae.config import EvaluateRun, FinetuneRun, PretrainRun, Run
 from vmae.errors import ConfigError, near
 from vmae.imported import ImportedWeights, Normalisation
 from vmae.recipe import Recipe
@@ -71,13 +71,21 @@ def scale(preset: str) -> Scale:
 
 
 def missing_inputs(made: Plan) -> list[str]:
-    """Return the lists of a plan's data sets and the weights of its runs that are not there yet; only preset paper needs any."""
+    """Return the lists and weights that a plan's runs read and that are not there yet; only preset paper needs any."""
     if made.sweep.preset != "paper":
         return []
-    files = [file for name in LISTS if NAMES[name] in made.sweep.recipes for file in _list_files(name)]
-    if any(isinstance(run, FinetuneRun) and run.weights for run in made.runs.values()):
-        files += [_weights_file(name) for name in WEIGHTS]
+    files = [Path(place) for place in dict.fromkeys(place for run in made.runs.values() for place in _inputs(run))]
     return [str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file) for file in files if not file.exists()]
+
+
+def _inputs(run: Run) -> Iterator[str]:
+    """Yield where the lists and the weights lie that a run itself reads; its parent's are its parent's."""
+    model = run.parent if isinstance(run, EvaluateRun) else run
+    data = model.pretrain.data if isinstance(model, PretrainRun) else model.finetune.data
+    if isinstance(data, ListedSet):
+        yield data.manifest
+    if isinstance(run, FinetuneRun) and run.weights:
+        yield run.weights.path
 
 
 def _embedded(make: Callable[[str], Recipe], num_small: int) -> dict[str, Recipe]:

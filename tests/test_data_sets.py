@@ -2,8 +2,12 @@
 
 import csv
 import json
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+from helpers import ROOT, clean_environment
 from miniatures import MAKE, command
 
 from analysis.collect import load_study
@@ -11,7 +15,7 @@ from analysis.report import write_report
 from sweeps import registry, scales
 from vmae.arms import SCRATCH, Arm
 from vmae.data.manifest import beside, read_manifest
-from vmae.data.source import listed_set
+from vmae.data.source import frames_of, listed_set
 from vmae.job import work
 from vmae.study import Ablation, Sweep, make_plan
 
@@ -34,6 +38,34 @@ def test_what_was_made_of_a_data_set_is_planned_as_the_data_set_is(form, tmp_pat
     assert [(row.label, row.split) for row in made.rows] == [(row.label, row.split) for row in before.rows]
     assert all(old.path in new.path for old, new in zip(before.rows, made.rows, strict=True))
     assert made.about.parent == "hmdb51.csv"
+
+
+@pytest.mark.parametrize("form", ["packed", "transcoded"])
+def test_two_data_sets_that_were_made_are_joined_as_the_docs_say(form, tmp_path, runtime):
+    """Their lists stand in one folder, each finds its own frames, and what they list is what it was."""
+    lists = {}
+    for name in ("ssv2", "k400"):
+        root, splits = MAKE[name](tmp_path / "download")
+        lists[name] = tmp_path / "data" / f"{name}.csv"
+        command("prepare", name, "--root", root, "--splits", splits, "--out", lists[name], "--heldout", 2)
+    (block,) = [part for part in (ROOT / "docs/data.md").read_text().split("```") if "--out data/packed/$name" in part]
+    words = block.removeprefix("bash\n").partition("VMAE_DATA=")[0].replace("--short-side 128", "--short-side 24 --workers 1")
+    if form == "transcoded":
+        words = words.replace("data pack", "data transcode")
+        words = words.replace(r"s|\"shards\"|\"$name/shards\"|", r"s|\"root\": \".\"|\"root\": \"$name\"|")
+    vmae = f'vmae() {{ "{sys.executable}" -m vmae "$@"; }}\nset -e\n'
+    subprocess.run(["bash", "-c", vmae + words], cwd=tmp_path, env=clean_environment(PYTHONPATH=str(ROOT)), check=True)
+    place = runtime.model_copy(update={"cache": False})
+    for name, split in (("ssv2", "train"), ("k400", "train"), ("ssv2-pretrain", "pretrain"), ("k400-pretrain", "pretrain")):
+        own = read_manifest(tmp_path / "data" / "packed" / name.partition("-")[0] / f"{name}.csv")
+        joined = read_manifest(tmp_path / "data" / "packed" / f"{name}.csv")
+        assert joined.list_sha256 == own.list_sha256
+        assert joined.about.classes == own.about.classes
+        one, other = (frames_of(manifest, split, place) for manifest in (own, joined))
+        assert len(one) == len(other) > 0
+        for video in range(len(one)):
+            found, expected = (source.read(video, lambda length: np.arange(length)[None]) for source in (other, one))
+            assert np.array_equal(found, expected)
 
 
 def other_form(form, lists, out):

@@ -1,4 +1,7 @@
-"""docs/data.md: its commands run, in its order, on miniatures that lie where it says; its sweeps exist."""
+"""docs/data.md: its commands run, in its order, on miniatures that lie where it says; its sweeps exist.
+
+Its one script, a `bash` block, runs in tests/test_data_sets.py.
+"""
 
 import re
 import shlex

@@ -1,6 +1,7 @@
 """HMDB51 and UCF101 in one command each: the paper's recipe on the official lists, and the paper's numbers in the docstring."""
 
 import csv
+from pathlib import Path
 
 import miniatures
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from sweeps import registry
 from sweeps.__main__ import app
-from sweeps.scales import LISTS
+from sweeps.scales import LISTS, missing_inputs
 from vmae.config import PretrainRun
 from vmae.data.listing import files_among, prepare
 from vmae.data.lookup import VideoFiles
@@ -60,6 +61,20 @@ def test_a_plan_names_the_lists_that_are_missing_and_no_others(name):
     assert f"{name}-pretrain.csv" in text
     assert "ssv2" not in text
     assert "pth" not in text, "no weights are needed"
+
+
+@pytest.mark.parametrize(
+    ("name", "lists"),
+    [
+        ("masking", {"ssv2-pretrain.csv", "ssv2.csv", "k400-pretrain.csv", "k400.csv"}),
+        ("small_data", {"ssv2-pretrain.csv", "ssv2.csv", "hmdb51-pretrain.csv", "hmdb51.csv"}),
+        ("evidence_long", {"ssv2-pretrain.csv", "ssv2.csv", "k400-pretrain.csv"}),
+    ],
+)
+def test_a_list_is_missing_only_where_a_run_reads_it(name, lists):
+    """A sweep has recipes of data sets that its ablations do not ask about, and K400 may be only pre-trained on."""
+    plan = make_plan(registry.load(name, "paper"))
+    assert {Path(file).name for file in missing_inputs(plan)} == lists
 
 
 def test_a_plan_takes_the_prepared_lists(tmp_path):
