@@ -198,10 +198,11 @@ def test_why_says_what_it_can_where_accounting_says_nothing(slurm, monkeypatch, 
     assert ("Problem talking to the database" if is_down else "it has forgotten the job") in said.output
 
 
-def test_why_tells_of_every_run_of_a_search(slurm):
+def test_why_tells_of_the_runs_of_a_search(slurm):
     """Its rounds have plans without ablations, so without a baseline."""
     slurm("search", "run", "lr_from_scratch")
-    for id_ in slurm.store.run_ids():
+    cell, *_ = slurm.store.read_search("lr_from_scratch")["cells"]
+    for id_ in cell["trials"][1]["runs"].values():
         said = slurm("why", id_)
         assert said.exit_code == 0, said.exception
         assert "in sweep lr_from_scratch.round-" in said.output
