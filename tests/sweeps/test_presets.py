@@ -190,6 +190,7 @@ def test_plan_counts_gpu_hours_and_names_what_is_not_there(tmp_path, monkeypatch
     assert found.exit_code == 0, found.output
     assert "V100 of the paper's Table 3" in found.output
     assert re.search(r"still to run: about 1\d\d,\d{3} GPU-hours", found.output)
-    assert "hmdb51-pretrain.csv" in found.output
+    assert "k400-pretrain.csv" in found.output
+    assert "hmdb51" not in found.output, "no run of Table 1 reads it"
     refused = CliRunner().invoke(app, ["submit", "paper_table1", "--preset", "paper"])
     assert "no manifest at" in str(refused.exception)
