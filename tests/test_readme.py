@@ -143,6 +143,19 @@ def test_what_is_said_of_the_digit_is_the_committed_reports():
         assert words.format(f"{sign * row['vs_baseline']:.1f} ± {row['vs_baseline_half_width']:.1f}") in said
 
 
+def test_what_is_said_of_the_fresh_seeds_is_the_committed_report():
+    said = " ".join(README.split())
+    folder = ROOT / "results" / "evidence_digit_again" / "tables"
+    for question, arm, sign, words in (
+        ("pretrain_strategy", "scratch", -1, "pre-training is worth {} points"),
+        ("target_normalisation", "raw", 1, "normalised targets are {} behind raw ones"),
+        ("pretrain_dataset", "K400", -1, "still digits {} behind"),
+        ("loss_region", "all", 1, "a loss over all cubes {} ahead"),
+    ):
+        row = pd.read_csv(folder / f"{question}-digits-appearance.csv").set_index("arm").loc[arm]
+        assert words.format(f"{sign * row['vs_baseline']:.1f} ± {row['vs_baseline_half_width']:.1f}") in said
+
+
 def test_what_is_said_of_contrastive_pretraining_is_the_committed_reports():
     tables = ROOT / "results" / "evidence_methods" / "tables"
     motion, appearance = (
