@@ -183,7 +183,7 @@ def test_an_unwritable_root_is_said(fresh, tmp_path):
 
 
 def test_a_failing_run_blocks_its_children_only_and_is_retried_when_asked(fresh):
-    fresh.run("sweeps", "submit", "smoke", "--prepare", *TWO)
+    fresh.run("sweeps", "submit", "smoke", "--prepare")
     plan = json.loads(fresh.store.plan_file("smoke").read_text())
     victim = plan["cells"][0]["replicates"][0]["runs"]["pretrain"]
     (fresh.store.run(victim).path / "metrics.jsonl").mkdir()
