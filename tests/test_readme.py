@@ -21,7 +21,7 @@ SMALLER = {"quick": "tiny", "demo": "smoke", "masking": "smoke", "tube 0.75": "t
 def commands():
     blocks = re.findall(r"```sh\n(.*?)```", README + ON_ANALYSIS, flags=re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line]
+    return list(dict.fromkeys(line for line in lines if line))
 
 
 def translated(command, bin_dir):
