@@ -10,7 +10,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SIZE ?= quick
 SWEEP ?= demo
-WORKERS = $(shell $(BIN)/python -c "import os; print(min(4, (os.cpu_count() or 1) + 1))") # one more than cores: many tests wait
 .PHONY: demo test gpu faults figures lint clean install
 
 install: $(VENV)/installed
@@ -27,7 +26,7 @@ demo: install
 	$(BIN)/python -m analysis report $(SWEEP)
 
 test: install
-	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "not slow"
 
 gpu: install
 	$(BIN)/python -m pytest -m gpu -rs

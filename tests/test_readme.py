@@ -41,7 +41,7 @@ def test_every_command_runs(tmp_path):
     assert commands()[0] == "make demo"
     for command in commands():
         done = subprocess.run(
-            translated(command, bin_dir), cwd=ROOT, env=clean_environment(**places), capture_output=True, text=True, timeout=200
+            translated(command, bin_dir), cwd=ROOT, env=clean_environment(**places), capture_output=True, text=True, timeout=900
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         if command == "make demo":
