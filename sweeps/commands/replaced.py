@@ -58,6 +58,8 @@ def replaced(store: Store, made: Plan) -> list[str]:
         sentences.append(
             f"{num_finished} finished runs of it are in no report now; they stay, and come back with the options they had"
         )
+    if not left:
+        return sentences
     planned = all_parents(store, without=name)
     return sentences + _at_work(store, {id_: parent for id_, parent in left.items() if id_ not in planned})
 
