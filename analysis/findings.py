@@ -52,7 +52,9 @@ def findings(study: Study) -> list[Finding]:
     judged: dict[str, list[Finding]] = {}
     for claim, check, dataset in asked:
         found, runs = compared[check, dataset]
-        finding = _judge(claim, check, dataset, found, runs, p_values[check, dataset], len(own))
+        if found:  # as the verdict is
+            found = replace(found, detectable=found.detectable_among(len(own)))
+        finding = _judge(claim, check, dataset, found, runs, p_values[check, dataset])
         numbers = finding.numbers and finding.numbers + _apart(study, check, dataset)
         finding = replace(finding, numbers=numbers, to_settle=_to_settle(study, check, dataset, found, len(own)))
         judged.setdefault(claim.id, []).append(finding)
@@ -164,15 +166,7 @@ def _compare_ratios(study: Study, check: Check, dataset: str) -> tuple[Differenc
     return over_signs(list(best[0] - best[1].loc[best[0].index])), tuple(runs)
 
 
-def _judge(
-    claim: Claim,
-    check: Check,
-    dataset: str,
-    found: Difference | None,
-    runs: tuple[str, ...],
-    p_value: float,
-    num_comparisons: int,
-) -> Finding:
+def _judge(claim: Claim, check: Check, dataset: str, found: Difference | None, runs: tuple[str, ...], p_value: float) -> Finding:
     if found is None:
         return Finding(claim, check, dataset, ONE_SEED if runs else NOT_RUN, "", runs)
     verdict = found.verdict_at(p_value)
@@ -181,11 +175,10 @@ def _judge(
         status += " by one seed"
     unit = " points of ratio" if check.kind == "lower ratio" else " points"
     half = f" ± {found.half_width:.1f}" if found.half_width is not None else ""
-    detectable = found.detectable_among(num_comparisons)
     if check.kind == "lower ratio":
         power = f"; p = {found.p_value:.2g}, of so many seeds {2 ** (1 - found.n):.2g} at least"
     else:
-        power = f"; {detectable:.1f} would be found" if detectable is not None else ""
+        power = f"; {found.detectable:.1f} would be found" if found.detectable is not None else ""
     numbers = f"{found.points:+.1f}{half}{unit}, n = {found.n} {found.over}{power}"
     return Finding(claim, check, dataset, status, numbers, runs)
 
@@ -207,6 +200,5 @@ def _to_settle(study: Study, check: Check, dataset: str, found: Difference | Non
     values = [value.value for value in theirs if value is not None and value.value is not None]
     if len(values) < 2 or values[0] == values[1]:
         return ""
-    effect, detectable = values[0] - values[1], found.detectable_among(num_comparisons)
-    assert detectable is not None
-    return f"{seeds_for(effect, detectable, found.n, found.df, num_comparisons)} (for {effect:+.1f})"
+    effect = values[0] - values[1]
+    return f"{seeds_for(effect, found.detectable, found.n, found.df, num_comparisons)} (for {effect:+.1f})"
