@@ -7,26 +7,19 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from analysis.collect import read_reconstruction
 from vmae.errors import ResultsError, near
 from vmae.files import UNREADABLE, write_atomic
-from vmae.results import lines_of, read_metrics
+from vmae.results import lines_of, read_metrics, runs_of_search
 from vmae.runs import Store, winners_of
 
 CONTENTS = "archive.json"
 LONG = (".jsonl", ".csv")  # rows upon rows, a fifth smaller by bzip2; what is short is not
 LOGGED = {"loss", "grad_norm"}  # learning rates follow from the config, and result.json sums up speeds and times
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # so that the same runs give the same bytes
-
-
-def runs_of(summary: Mapping[str, Any]) -> list[str]:
-    """Return the ids of all runs of a search's trials, each once."""
-    trials = (trial for cell in summary["cells"] for trial in cell["trials"])
-    return list(dict.fromkeys(id_ for trial in trials for id_ in trial["runs"].values()))
 
 
 def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
@@ -55,7 +48,7 @@ def write_archive(store: Store, names: Sequence[str], file: Path) -> int:
             pictured |= dict.fromkeys(ids["pretrain"] for ids in first if "pretrain" in ids)
         if store.search_file(name).exists():
             records[store.search_file(name)] = None
-            runs |= dict.fromkeys(runs_of(store.read_search(name)))
+            runs |= dict.fromkeys(runs_of_search(store.read_search(name)))
     runs |= dict.fromkeys(source for id_ in runs if (source := store.adopted(id_)))
     for place in map(store.own, runs):
         left = (place.result, place.metrics, place.predictions) if place.result.exists() else (place.stopped,)

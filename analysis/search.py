@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.archive import runs_of
 from analysis.collect import load_study, where_from
 from analysis.formats import is_number, markdown, results_table
 from analysis.style import KINDS, WIDTH_IN, apply, save
 from analysis.table import cell_table
 from vmae.errors import ResultsError
+from vmae.results import runs_of_search
 from vmae.runs import Store, winners_of
 
 MIN_FOR_IMPORTANCE = 10  # completed trials; fewer tell nothing of variance
@@ -159,7 +159,7 @@ def _winners(store: Store, name: str) -> list[str]:
 
 
 def _provenance(store: Store, summary: Mapping[str, Any]) -> str:
-    runs = (store.run(id_).finished() for id_ in runs_of(summary))
+    runs = (store.run(id_).finished() for id_ in runs_of_search(summary))
     return "\n".join(f"- {line}" for line in where_from([found for found in runs if found], [summary["run_seed"]]))
 
 

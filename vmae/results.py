@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -124,3 +124,9 @@ def read_result(path: Path) -> Result:
     if result.status not in ("done", "diverged") or not all(isinstance(part, dict) for part in parts):
         raise ResultsError(f"{path}: not a result: status {result.status!r}; remove it to run again")
     return result
+
+
+def runs_of_search(summary: Mapping[str, Any]) -> list[str]:
+    """Return the ids of all runs of the trials in a search.json, each once."""
+    trials = (trial for cell in summary["cells"] for trial in cell["trials"])
+    return list(dict.fromkeys(id_ for trial in trials for id_ in trial["runs"].values()))

@@ -10,6 +10,7 @@ from slurm.cluster import batches
 from sweeps.commands.options import all_parents
 from vmae.errors import RunDirError, near
 from vmae.recipe import leaves
+from vmae.results import runs_of_search
 from vmae.runs import Store
 
 STALE_S = 24 * 3600  # a temporary file of this age belongs to a dead writer
@@ -61,18 +62,12 @@ def unreferenced(store: Store, without: str | None = None) -> list[str]:
     Args:
         without: a sweep whose plan is not counted, so that its own runs are found; others that no plan names are then left out.
     """
-    named = set(all_parents(store, without)) | set(_of_trials(store))
+    of_trials = (id_ for search in store.searches() for id_ in runs_of_search(store.read_search(search)))
+    named = {*all_parents(store, without), *of_trials}
     if without is None:
         return [id_ for id_ in store.run_ids() if id_ not in named]
     mine = set(store.read_plan(without)["runs"])
     return [id_ for id_ in store.run_ids() if id_ in mine - named]
-
-
-def _of_trials(store: Store) -> Iterator[str]:
-    for search in store.searches():
-        for cell in store.read_search(search)["cells"]:
-            for trial in cell["trials"]:
-                yield from trial["runs"].values()
 
 
 def drop(store: Store, ids: Collection[str], sweep: str | None) -> None:
